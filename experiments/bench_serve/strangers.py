@@ -103,7 +103,7 @@ def _row(
         "exit": exit,
         "queries": queries,
         "rate": rate,
-        "shown": round(threshold.rate, 6),
+        "shown": round(threshold.false_accept_rate, 6),
         "coarse": threshold.coarse,
         "threshold": round(threshold.distance, 4),
         "images": len(near),

@@ -66,7 +66,7 @@ def test_adds_curves_and_operating_points() -> None:
 
     points = results.operating_points
     assert {(p.metric, p.fingerprint) for p in points} == {("euclidean", "")}
-    assert [(p.exit, p.far) for p in points] == [
+    assert [(p.exit, p.fmr) for p in points] == [
         ("stage1", 0.1),
         ("stage1", 0.01),
         ("fusion", 0.1),
@@ -74,19 +74,19 @@ def test_adds_curves_and_operating_points() -> None:
     ]
     exit, e = evaluation.embeddings.exits["fusion"], evaluation.embeddings
     whole = roc(Space.of(exit.query, exit.gallery), e.query, e.gallery)
-    assert points[2].tpr_at_fpr == whole.tpr_at(0.1)
+    assert points[2].tmr_at_fmr == whole.tmr_at(0.1)
     for p in points:
-        assert p.calibration_far <= p.far
-        assert 0 <= p.dir + p.miss <= 1
-        assert p.dir_low <= p.dir <= p.dir_high and p.known_far_low < p.known_far_high
+        assert p.calibration_fmr <= p.fmr
+        assert 0 <= p.tpir + p.miss <= 1
+        assert p.tpir_low <= p.tpir <= p.tpir_high and p.known_fmr_low < p.known_fmr_high
         assert p.known_queries == p.unknown_queries == 30
         assert p.note == ""
-    assert points[2].dir > points[0].dir  # the better exit
+    assert points[2].tpir > points[0].tpir  # the better exit
 
     assert {row.exit for row in results.roc} == {"stage1", "fusion"}
     fusion = [row for row in results.roc if row.exit == "fusion"]
-    assert 20 < len(fusion) <= 100 and fusion[-1].fpr == 1
-    assert whole.at(fusion[5].threshold) == (fusion[5].fpr, fusion[5].tpr)
+    assert 20 < len(fusion) <= 100 and fusion[-1].fmr == 1
+    assert whole.at(fusion[5].threshold) == (fusion[5].fmr, fusion[5].tmr)
 
 
 def test_obeys_the_protocol_and_the_chosen_exits() -> None:
@@ -94,7 +94,7 @@ def test_obeys_the_protocol_and_the_chosen_exits() -> None:
     (point,) = results_of(Verification((0.1,), exits=["fusion"]), evaluation).operating_points
     exit, e = evaluation.embeddings.exits["fusion"], evaluation.embeddings
     shown = roc(Space.of(exit.query, exit.gallery), e.query, e.gallery, "same_camera")
-    assert point.exit == "fusion" and point.tpr_at_fpr == shown.tpr_at(0.1)
+    assert point.exit == "fusion" and point.tmr_at_fmr == shown.tmr_at(0.1)
 
 
 def test_rates_that_the_data_cannot_show_are_nan_and_noted() -> None:

@@ -34,6 +34,10 @@ def test_a_model_has_the_thresholds_of_its_checkpoint(tmp_path: Path) -> None:
     assert read_accept_thresholds(path) == (key, FOUND)  # they do not change the fingerprint
     state = torch.load(path, weights_only=True)
     name = next(n for n, weight in state["state_dict"].items() if weight.is_floating_point())
+    (kinds,) = state[KEY]["exits"]["fusion"].values()
+    kinds[0]["thresholds"] = [{"rate": 0.1, "distance": 1.0, "true_accepts": 0.5}]  # of before
+    torch.save(state, path)
+    assert load_model(path).accept_thresholds == FOUND
     state["state_dict"][name] += 1  # as a training that goes on
     torch.save(state, path)
     assert load_model(path).accept_thresholds == {}

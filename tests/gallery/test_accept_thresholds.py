@@ -84,22 +84,26 @@ def test_thresholds_are_those_of_a_loop(cameras: bool, metric: Any, tmp_path: Pa
         impostors += distances[query][~same].tolist()
     assert (searches.people, searches.trials, searches.images) == (PEOPLE, 72, 73)
     for at in searches.thresholds:
-        allowed = math.floor(at.rate * 72)  # two searches may end at one pair: a tie
+        allowed = math.floor(at.false_accept_rate * 72)  # two searches may end at one pair: a tie
         assert (np.array(nearest) < at.distance - 1e-6).sum() <= allowed
         assert (np.array(nearest) < at.distance + 1e-6).sum() > allowed
         hits = [near < at.distance and right for near, right in first_is_right]
-        assert at.true_accepts == pytest.approx(np.mean(hits), abs=0.02)
+        assert at.true_accept_rate == pytest.approx(np.mean(hits), abs=0.02)
     for at in pairs.thresholds:
-        assert np.mean(np.array(impostors) < at.distance) == pytest.approx(at.rate, abs=0.005)
-        assert at.true_accepts == pytest.approx(np.mean(np.array(genuine) < at.distance), abs=0.02)
+        assert np.mean(np.array(impostors) < at.distance) == pytest.approx(
+            at.false_accept_rate, abs=0.005
+        )
+        assert at.true_accept_rate == pytest.approx(
+            np.mean(np.array(genuine) < at.distance), abs=0.02
+        )
 
 
 def test_a_rate_of_1_accepts_all_pairs_but_the_farthest(tmp_path: Path) -> None:
     gallery = made(tmp_path / "g")
     searches, pairs = fit_own_thresholds(gallery, [1])
     (search,), (pair,) = searches.thresholds, pairs.thresholds
-    assert (search.rate, pair.rate) == (1, 1)
-    assert search.true_accepts > 0.9 and pair.true_accepts == 1
+    assert (search.false_accept_rate, pair.false_accept_rate) == (1, 1)
+    assert search.true_accept_rate > 0.9 and pair.true_accept_rate == 1
     assert math.isfinite(search.distance) and math.isfinite(pair.distance)
     calibrated(gallery, searches, pairs)
     assert SavedGallery.open(gallery.folder).verdicts(vectors()[0][:1], 1)
@@ -148,6 +152,19 @@ def test_verdicts_of_both_searches_are_those_of_a_loop(tmp_path: Path) -> None:
     assert {v.verdict for v in found} == {"known", "unknown", "ambiguous"}
     few = gallery.verdicts(query, 0.1, "pid='person 1'")
     assert {v.verdict for v in few} == {"known", "unknown"}
+
+
+def test_thresholds_of_older_galleries_had_other_names(tmp_path: Path) -> None:
+    gallery = made(tmp_path / "g", True, "euclidean")
+    at = AcceptThresholds("searches", "x", 7, 9, 9, (AcceptThreshold(0.1, 1.0, 0.5),))
+    assert calibrated(gallery, at).card.accept_thresholds == (at,)
+    card = (tmp_path / "g/gallery.json").read_text()
+    former = card.replace('"false_accept_rate"', '"rate"').replace(
+        "true_accept_rate", "true_accepts"
+    )
+    assert former != card
+    (tmp_path / "g/gallery.json").write_text(former)
+    assert SavedGallery.open(tmp_path / "g").card.accept_thresholds == (at,)
 
 
 def test_a_second_person_behind_a_long_list_is_seen(tmp_path: Path) -> None:
@@ -218,7 +235,7 @@ def test_a_gallery_takes_the_thresholds_of_its_checkpoints_test(tmp_path: Path) 
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     results = tmp_path / "run" / "results"
     shares = dict.fromkeys(
-        ("tpr_at_fpr", "calibration_far", "calibration_tpr", "known_far", "dir", "miss", "fpir"),
+        ("tmr_at_fmr", "calibration_fmr", "calibration_tmr", "known_fmr", "tpir", "miss", "fpir"),
         0.1,
     )
     counts = dict.fromkeys(
@@ -227,9 +244,9 @@ def test_a_gallery_takes_the_thresholds_of_its_checkpoints_test(tmp_path: Path) 
     points = [
         OperatingPointRow(
             exit=exit,
-            far=far,
+            fmr=far,
             threshold=far * 10,
-            known_tpr=0.6,
+            known_tmr=0.6,
             metric="euclidean",
             fingerprint=MODEL,
             note="",
@@ -239,12 +256,15 @@ def test_a_gallery_takes_the_thresholds_of_its_checkpoints_test(tmp_path: Path) 
         for exit in ("fusion", "stage1")
         for far in (0.01, 0.1)
     ]
-    points.append(replace(points[0], far=1e-4, threshold=math.nan))
+    points.append(replace(points[0], fmr=1e-4, threshold=math.nan))
     OPERATING_POINTS.write(results / OPERATING_POINTS.file, points)
     Summary(dataset={"name": "somewhere", "query": {"pids": 30}}).write(results)
     found = thresholds_of_test(checkpoint, MODEL, "fusion", "euclidean")
     assert found is not None and (found.kind, found.source) == ("pairs", "somewhere, test")
-    assert [(t.rate, t.distance) for t in found.thresholds] == [(0.1, 1.0), (0.01, 0.1)]
+    assert [(t.false_accept_rate, t.distance) for t in found.thresholds] == [
+        (0.1, 1.0),
+        (0.01, 0.1),
+    ]
     for other in (("b" * 64, "fusion", "euclidean"), (MODEL, "stage2", "euclidean")):
         assert thresholds_of_test(checkpoint, *other) is None
     assert thresholds_of_test(checkpoint, MODEL, "fusion", "cosine") is None

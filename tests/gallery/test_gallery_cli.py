@@ -522,7 +522,7 @@ def test_labels_of_users_give_thresholds_of_pairs(
     printed = run(*words, "--checkpoint", checkpoint)
     assert "of two people (labels of users: 6 people, 8 pairs)" in printed
     searches, pairs = SavedGallery.open("g").card.accept_thresholds
-    assert searches.own and [t.rate for t in pairs.thresholds] == [0.5, 0.2]
+    assert searches.own and [t.false_accept_rate for t in pairs.thresholds] == [0.5, 0.2]
     run(*words, "--checkpoint", checkpoint)  # from the images, not from the distances of the file
     assert SavedGallery.open("g").card.accept_thresholds == (searches, pairs)
 

@@ -53,7 +53,7 @@ def test_the_threshold_lets_a_share_of_the_rejected_pass(gallery: SavedGallery) 
     half, fifth = found.thresholds
     assert half.distance == pytest.approx(0.7, abs=1e-4)  # 0.3, 0.5 and 0.6 are nearer
     assert fifth.distance == pytest.approx(0.5, abs=1e-4)  # of six, one may pass
-    assert (half.true_accepts, fifth.true_accepts) == (0.75, 0.5)
+    assert (half.true_accept_rate, fifth.true_accept_rate) == (0.75, 0.5)
 
 
 def test_the_threshold_moves_with_the_labels(gallery: SavedGallery) -> None:
@@ -64,7 +64,7 @@ def test_the_threshold_moves_with_the_labels(gallery: SavedGallery) -> None:
     assert nearer.distance < before.distance < farther.distance
     (confirmed,) = fitted(gallery, [0.1, 3.0], AWAY, [0.2]).thresholds
     assert confirmed.distance == before.distance  # the known only change what is accepted
-    assert (before.true_accepts, confirmed.true_accepts) == (1, 0.5)
+    assert (before.true_accept_rate, confirmed.true_accept_rate) == (1, 0.5)
 
 
 @pytest.mark.parametrize("by", ["path", "embedding"])
@@ -76,7 +76,7 @@ def test_a_labelled_image_of_the_gallery_is_not_its_own_match(
     Gallery.open_rows(gallery.folder).add(rows[:1] + moved, [name], ["alone"], [""])
     (at,) = fit_labels(SavedGallery.open(gallery.folder), images, rows, [0.5]).thresholds
     assert at.distance == pytest.approx(0.3, abs=0.01)  # the rejected are compared with both
-    assert at.true_accepts == 0  # it is 0.4 from the other image
+    assert at.true_accept_rate == 0  # it is 0.4 from the other image
 
 
 def test_too_few_labels_are_refused(gallery: SavedGallery) -> None:

@@ -57,7 +57,7 @@ def test_a_gallery_grows_is_searched_and_shrinks(
     assert {match.image.camera for match in result.matches} == {"1"} and result.verdict is None
 
     fitted = calibrate_gallery(tmp_path / "g", rates=[0.5])
-    assert [t.rate for one in fitted.thresholds for t in one.thresholds] == [0.5, 0.5]
+    assert [t.false_accept_rate for one in fitted.thresholds for t in one.thresholds] == [0.5, 0.5]
     judged = search_gallery(fitted.gallery, [people / "p0"], checkpoint, false_accept_rate=0.5)
     assert judged.accept is not None and len(judged.results) == 2
     assert all(result.verdict is not None for result in judged.results)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from reid_lab.errors import UserError
 from reid_lab.gallery.store import SavedGallery
@@ -38,13 +40,13 @@ def test_the_largest_fitted_rate_not_above_the_given_one(
     gallery = calibrated(made(tmp_path / "g"), FITTED)
     people = PeopleAcceptThresholds(("late",), "euclidean", {})
     people.take("late", gallery.card.accept_thresholds, "g")
-    distance = {t.rate: t.distance for t in FITTED.thresholds}[used]
+    distance = {t.false_accept_rate: t.distance for t in FITTED.thresholds}[used]
     for opened in (gallery, Gallery.open_rows(gallery.folder)):
         (verdict,) = opened.verdicts(vectors()[0][:1], rate)
-        assert (verdict.rate, verdict.threshold) == (used, distance)
+        assert (verdict.false_accept_rate, verdict.threshold) == (used, distance)
     served = people.at(numbered((), (), (), {}), "late", rate)
     assert served is not None
-    assert (served.rate, served.distance, served.coarse) == (used, distance, False)
+    assert (served.false_accept_rate, served.distance, served.coarse) == (used, distance, False)
     exact = abs(rate - used) < 1e-9
     note = FITTED.note(rate)
     assert not note if exact else f"of {rate:g}: that of {used:g} is used" in note
@@ -58,7 +60,11 @@ def test_below_all_fitted_rates(tmp_path: Path) -> None:
             opened.verdicts(vectors()[0][:1], 0.01)
     people = PeopleAcceptThresholds(("late",), "euclidean", {"late": (FITTED,)})
     served = people.at(numbered((), (), (), {}), "late", 0.01)
-    assert served is not None and served.coarse and (served.rate, served.distance) == (0.02, 1.0)
+    assert (
+        served is not None
+        and served.coarse
+        and (served.false_accept_rate, served.distance) == (0.02, 1.0)
+    )
 
 
 @pytest.mark.parametrize("rate", [0, -1, 2, float("nan"), "0.1"])
@@ -90,3 +96,15 @@ def test_verdicts_and_rates() -> None:
     check_rates([0.1, 1], 10, "searches", "label more")
     with pytest.raises(UserError, match="10 searches show no false-accept rate below 1.0e-01"):
         check_rates([0.05], 10, "searches", "label more")
+
+
+def test_rates_of_older_files_had_other_names() -> None:
+    (at, *_) = FITTED.thresholds
+    adapter = TypeAdapter(AcceptThreshold)
+    written = json.loads(adapter.dump_json(at))
+    assert {*written} == {"false_accept_rate", "distance", "true_accept_rate"}
+    assert adapter.validate_json(json.dumps(written), strict=True) == at
+    former = {"rate": 0.5, "distance": 3.0, "true_accepts": 1.0}
+    assert adapter.validate_json(json.dumps(former), strict=True) == at
+    with pytest.raises(ValidationError):
+        adapter.validate_json(json.dumps({**former, "rate": 0.0}), strict=True)

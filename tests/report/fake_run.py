@@ -82,16 +82,16 @@ def _exit(name: str, kind: str, cost: int, rank1: float, m: float) -> dict[str, 
     return {"name": name, "kind": kind, "mul_adds": cost, **accuracies}
 
 
-def _pass(i: int, far: float) -> float:
+def _pass(i: int, fmr: float) -> float:
     """Share of genuine pairs that pass at exit `i`."""
-    return float(far ** (0.16 - 0.02 * i))
+    return float(fmr ** (0.16 - 0.02 * i))
 
 
 def _roc() -> list[dict[str, object]]:
     return [
-        {"exit": n, "fpr": far, "tpr": _pass(i, far), "threshold": 10 + np.log10(far)}
+        {"exit": n, "fmr": fmr, "tmr": _pass(i, fmr), "threshold": 10 + np.log10(fmr)}
         for i, n in enumerate(NAMES)
-        for far in np.geomspace(1e-6, 1, 100)
+        for fmr in np.geomspace(1e-6, 1, 100)
     ]
 
 
@@ -100,26 +100,26 @@ def _operating_points() -> list[dict[str, object]]:
     return [
         {
             "exit": n,
-            "far": far,
-            "tpr_at_fpr": _pass(i, far),
-            "threshold": 10 + np.log10(far),
-            "calibration_far": 0.999 * far,
-            "calibration_tpr": 1.01 * _pass(i, far),
-            "known_far": 1.07 * far,
-            "known_tpr": 0.98 * _pass(i, far),
-            "dir": RANK1[i] - 0.1 * k,
+            "fmr": fmr,
+            "tmr_at_fmr": _pass(i, fmr),
+            "threshold": 10 + np.log10(fmr),
+            "calibration_fmr": 0.999 * fmr,
+            "calibration_tmr": 1.01 * _pass(i, fmr),
+            "known_fmr": 1.07 * fmr,
+            "known_tmr": 0.98 * _pass(i, fmr),
+            "tpir": RANK1[i] - 0.1 * k,
             "miss": 0.06 * k,
             "fpir": 0.9 - 0.3 * k,
-            "known_far_low": 0.9 * far,
-            "known_far_high": 1.3 * far,
-            "dir_low": RANK1[i] - 0.1 * k - 0.02,
-            "dir_high": RANK1[i] - 0.1 * k + 0.02,
+            "known_fmr_low": 0.9 * fmr,
+            "known_fmr_high": 1.3 * fmr,
+            "tpir_low": RANK1[i] - 0.1 * k - 0.02,
+            "tpir_high": RANK1[i] - 0.1 * k + 0.02,
             **asked,
             "gallery": 5773,
             "note": "",
         }
         for i, n in enumerate(NAMES)
-        for k, far in enumerate((1e-2, 1e-3, 1e-4))
+        for k, fmr in enumerate((1e-2, 1e-3, 1e-4))
     ]
 
 

@@ -185,10 +185,10 @@ NUMBERS = [
     ("anytime", "mul_adds", ("0", "1e18"), ("-1", "inf", "nan", "")),
     ("stream", "realised", ("0", "1e18"), ("-1", "inf", "nan")),
     ("stream", "a", ("inf", "-inf", "nan", "1e308"), ("x",)),
-    ("roc", "fpr", ("nan", "0", "1e-320"), ("-1", "2")),
-    ("roc", "tpr", ("nan", "0"), ("inf",)),
+    ("roc", "fmr", ("nan", "0", "1e-320"), ("-1", "2")),
+    ("roc", "tmr", ("nan", "0"), ("inf",)),
     ("operating_points", "threshold", ("inf", "-1", "1e308", "nan"), ("x",)),
-    ("operating_points", "far", ("nan", "0", "1e-320"), ("-1",)),
+    ("operating_points", "fmr", ("nan", "0", "1e-320"), ("-1",)),
     ("dimensions", "dim", ("0", "1e18"), ("nan", "-1", "1e300")),
     ("dimensions", "mAP", ("nan",), ("-inf",)),
 ]

@@ -179,7 +179,7 @@ def test_page_tells_the_numbers(done: Path) -> None:
         '95.0%<small title="95% confidence interval">94.2–95.6</small>',  # Rank-5
         '0.011%<small title="95% confidence interval">0.0090–0.013</small>',
         "Rank-1 of fusion (95% CI 86.4–90.3); mAP 70.9%",
-        "TPR has none, as its threshold was chosen on the same pairs",
+        "TMR has none, as its threshold was chosen on the same pairs",
         "Shaded: the 95% confidence interval of the exit",
         "Errors of fusion by condition",
         "Person 5, camera 1: first match at rank 1,234. Ranked first instead: person 6, camera 2, "
@@ -215,7 +215,7 @@ def test_the_staircase_is_shaded_between_the_ends_of_its_exits(run: Path) -> Non
 def test_rates_stand_beside_each_other(run: Path) -> None:
     table = rates_table(load_run(run))
     assert [row[0] for row in table.rows] == NAMES
-    assert list(table.groups) == [("", 1), ("FAR 1%", 3), ("FAR 0.1%", 3), ("FAR 0.01%", 3)]
+    assert list(table.groups) == [("", 1), ("FMR 1%", 3), ("FMR 0.1%", 3), ("FMR 0.01%", 3)]
     first = operating_points_table(load_run(run)).rows[:3]  # one row per exit and rate
     assert [table.rows[0][k] for k in (1, 4, 7)] == [row[2] for row in first]
     assert [table.rows[0][k] for k in (2, 5, 8)] == [row[6] for row in first]
@@ -346,7 +346,7 @@ def test_operating_points_that_could_not_be_had(run: Path) -> None:
     path = run / "results" / "operating_points.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    known = ("exit", "far", "tpr_at_fpr", "gallery")
+    known = ("exit", "fmr", "tmr_at_fmr", "gallery")
     blank = {key: "nan" for key in rows[0] if key not in known and not key.endswith("queries")}
     rows[2] |= blank | {"note": "830 impostor pairs show no rate below 1.2e-03"}
     write_csv(path, rows)
@@ -522,6 +522,6 @@ def test_prints_exits(run: Path) -> None:
 
 def test_a_roc_of_one_point_has_an_axis() -> None:
     """As of two images of two people."""
-    point = RocRow(exit="pool", fpr=1.0, tpr=1.0, threshold=0.5)
+    point = RocRow(exit="pool", fmr=1.0, tmr=1.0, threshold=0.5)
     figure = exit_lines.roc(Run(folder=Path("run"), roc=[point]))
     assert figure is not None and figure.axes[0].get_xlim() == (0.1, 1)

@@ -16,6 +16,7 @@ from reid_lab.results.results import read_tables
 from reid_lab.results.rows.accuracy import EXITS
 from reid_lab.results.rows.budget import ANYTIME, POLICIES, STREAM, AnytimeRow, Routing, StreamRow
 from reid_lab.results.rows.multirun import RUNS, RunRow
+from reid_lab.results.rows.verification import FORMER, OPERATING_POINTS, ROC
 from reid_lab.results.table import Table
 
 VALUES: dict[str, Any] = {"str": "a, b", "int": 3, "int | None": None, "Signed": -1.5}
@@ -93,6 +94,20 @@ def test_budgets_in_milliseconds_of_older_files(tmp_path: Path) -> None:
     path.write_text("mul_adds,exit,rank1,mAP,cost,budget\n20,early,0.3,0.5,latency,5.5\n")
     (row,) = ANYTIME.read(path)
     assert (row.budget, row.mul_adds, row.in_mul_adds) == (5.5, 20, 20)
+
+
+def test_rates_of_older_files_had_other_names(tmp_path: Path) -> None:
+    (tmp_path / "roc.csv").write_text("exit,fpr,tpr,threshold\nx,0.1,0.9,1.5\n")
+    (row,) = ROC.read(tmp_path / "roc.csv")
+    assert (row.fmr, row.tmr) == (0.1, 0.9)
+    point = filled(OPERATING_POINTS)
+    OPERATING_POINTS.write(tmp_path / "new.csv", [point])
+    former = {name: old for old, name in FORMER.items() if old not in ("fpr", "tpr")}
+    header, _, rest = (tmp_path / "new.csv").read_text().partition("\n")
+    older = [former.get(name, name) for name in header.split(",")]
+    assert {"far", "known_tpr_low", "dir", "dir_high", "tpr_at_fpr"} <= {*older}
+    (tmp_path / "old.csv").write_text(",".join(older) + "\n" + rest)
+    assert OPERATING_POINTS.read(tmp_path / "old.csv") == [point]
 
 
 def test_older_files_lack_columns_that_have_defaults(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ def test_queries_that_are_not_in_the_gallery() -> None:
     rows = 10.0 * torch.eye(20)
     query, gallery = ids(PEOPLE, np.full(20, 1)), ids(PEOPLE, np.full(20, 2))
     searches, pairs = fit_accept_thresholds(rows + 0.1, rows, query, gallery, "euclidean", "x")
-    assert [point.rate for point in searches.thresholds] == [0.5, 0.2, 0.1, 0.05]
-    assert {point.true_accepts for point in searches.thresholds} == {1.0}
+    assert [point.false_accept_rate for point in searches.thresholds] == [0.5, 0.2, 0.1, 0.05]
+    assert {point.true_accept_rate for point in searches.thresholds} == {1.0}
     assert (searches.people, searches.trials) == (20, 20)
 
 
@@ -28,4 +28,4 @@ def test_distractors_are_nobody() -> None:
     asked = torch.cat([rows[:20], rows[:2]]) + 0.1
     query, gallery = ids(pids, np.full(22, 1)), ids(pids, np.array([2] * 20 + [2, 3]))
     searches, _ = fit_accept_thresholds(asked, rows, query, gallery, "euclidean", "x", rates=(0.5,))
-    assert {point.true_accepts for point in searches.thresholds} == {1.0}
+    assert {point.true_accept_rate for point in searches.thresholds} == {1.0}

@@ -30,7 +30,7 @@ def test_equals_a_loop_over_the_people_who_were_drawn(hidden: Hidden, device: st
     q = q.take(rows)
     space = Space.of(space.query[rows].to(device), space.gallery.to(device))
     draws = draw(len(pids), 6, seed=2)
-    far, tpr = pair_rates(space, q, g, THRESHOLDS, draws, hidden)
+    far, tmr = pair_rates(space, q, g, THRESHOLDS, draws, hidden)
     away = distances(Space.of(space.query.cpu(), space.gallery.cpu()))
     for b, times in enumerate(draws.astype(int)):
         drawn = [(pid, copy) for pid, n in zip(pids, times, strict=True) for copy in range(n)]
@@ -43,7 +43,7 @@ def test_equals_a_loop_over_the_people_who_were_drawn(hidden: Hidden, device: st
                 if seen(q, g, int(i), int(j), hidden):
                     found[one == two].append(away[i, j])
         for f, threshold in enumerate(THRESHOLDS):
-            for rates, same in ((far, False), (tpr, True)):
+            for rates, same in ((far, False), (tmr, True)):
                 passed = np.mean(np.array(found[same]) < threshold)
                 expected = math.nan if math.isnan(threshold) else passed
                 assert rates[b, f] == pytest.approx(expected, nan_ok=True)
@@ -62,21 +62,21 @@ def test_without_a_pair_of_two_people_there_is_no_rate() -> None:
     one = q.pids == 3
     alone, mine = one.nonzero().flatten(), (g.pids == 3).nonzero().flatten()
     part = Space.of(space.query[alone], space.gallery[mine])
-    far, tpr = pair_rates(part, q.take(alone), g.take(mine), [5.0], np.ones((1, 1)))
-    assert math.isnan(far[0, 0]) and 0 <= tpr[0, 0] <= 1
+    far, tmr = pair_rates(part, q.take(alone), g.take(mine), [5.0], np.ones((1, 1)))
+    assert math.isnan(far[0, 0]) and 0 <= tmr[0, 0] <= 1
 
 
 @pytest.mark.parametrize("hidden", PROTOCOLS)
 def test_intervals_of_operating_points_hold_their_rates(hidden: Hidden) -> None:
     space, q, g = people(persons=30)
     for point in operating_points(space, q, g, (0.3, 0.1), hidden):
-        for name in ("known_far", "known_tpr", "dir", "miss", "fpir"):
+        for name in ("known_fmr", "known_tmr", "tpir", "miss", "fpir"):
             low, high = (getattr(point, f"{name}_{end}") for end in ("low", "high"))
             assert 0 <= low <= getattr(point, name) <= high <= 1
             assert low < high or getattr(point, name) in (0, 1)
-        assert point.known_far_low < point.known_far_high
+        assert point.known_fmr_low < point.known_fmr_high
     none = operating_points(space, q, g, (1e-6,), hidden)[0]
-    assert all(map(math.isnan, (none.dir_low, none.fpir_high, none.known_far_low)))
+    assert all(map(math.isnan, (none.tpir_low, none.fpir_high, none.known_fmr_low)))
 
 
 def test_intervals_draw_people_with_all_of_their_queries() -> None:

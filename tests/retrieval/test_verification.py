@@ -54,7 +54,7 @@ def distances(space: Space) -> np.ndarray:
 
 def area(curve: Roc) -> float:
     """The area under the curve: how often a genuine pair is nearer than an impostor pair."""
-    return float((np.diff(curve.fpr) * (curve.tpr[1:] + curve.tpr[:-1]) / 2).sum())
+    return float((np.diff(curve.fmr) * (curve.tmr[1:] + curve.tmr[:-1]) / 2).sum())
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -85,7 +85,7 @@ def test_rate_is_kept_and_by_no_more_than_it_takes(hidden: Hidden) -> None:
         assert (impostor < threshold).mean() <= rate
         further = threshold + bin_width(space)
         assert rate == 1 or (impostor < further).mean() > rate  # the next edge is one too far
-        assert curve.tpr_at(rate) == pytest.approx((genuine < threshold).mean())
+        assert curve.tmr_at(rate) == pytest.approx((genuine < threshold).mean())
         assert curve.at(threshold + bin_width(space) / 2) == curve.at(threshold)
 
 
@@ -103,7 +103,7 @@ def test_other_metrics(metric: Metric) -> None:
         threshold = curve.threshold_at(rate)
         # sums in another order: a pair may fall on the other side of an edge
         assert (impostor < threshold).mean() == pytest.approx(rate, abs=2 / len(impostor))
-        assert curve.tpr_at(rate) == pytest.approx((genuine < threshold).mean(), abs=2e-3)
+        assert curve.tmr_at(rate) == pytest.approx((genuine < threshold).mean(), abs=2e-3)
 
 
 def test_memory_does_not_matter() -> None:
@@ -129,7 +129,7 @@ def test_too_few_pairs_show_no_rate() -> None:
     curve = roc(space, q, g)
     assert curve.note(1 / curve.impostors) == ""
     too_low = 0.99 / curve.impostors
-    assert math.isnan(curve.threshold_at(too_low)) and math.isnan(curve.tpr_at(too_low))
+    assert math.isnan(curve.threshold_at(too_low)) and math.isnan(curve.tmr_at(too_low))
     assert f"{curve.impostors:,} impostor pairs show no rate below" in curve.note(too_low)
 
 
@@ -140,14 +140,14 @@ def test_nothing_to_compare() -> None:
     nobody = ids(np.full(60, 0), np.ones(60, dtype=np.int64))
     empty = roc(space, nobody, g)
     assert (empty.genuine, empty.impostors) == (0, 0)
-    assert math.isnan(empty.tpr_at(0.5)) and empty.curve() == []
+    assert math.isnan(empty.tmr_at(0.5)) and empty.curve() == []
 
 
 def test_collapsed_embeddings_are_no_better_than_chance() -> None:
     _, q, g = people()
     curve = roc(Space.of(torch.zeros(60, 3), torch.zeros(90, 3)), q, g)
     assert area(curve) == pytest.approx(0.5)
-    assert curve.threshold_at(0.1) == 0 and curve.tpr_at(0.1) == 0
+    assert curve.threshold_at(0.1) == 0 and curve.tmr_at(0.1) == 0
 
 
 def test_kept_curve_is_even_and_exact() -> None:
@@ -155,10 +155,10 @@ def test_kept_curve_is_even_and_exact() -> None:
     curve = roc(space, q, g)
     rows = curve.curve(points=20)
     assert 10 < len(rows) <= 20
-    assert [row["fpr"] for row in rows] == sorted(row["fpr"] for row in rows)
-    assert (rows[-1]["fpr"], rows[-1]["tpr"]) == (1, 1)
+    assert [row["fmr"] for row in rows] == sorted(row["fmr"] for row in rows)
+    assert (rows[-1]["fmr"], rows[-1]["tmr"]) == (1, 1)
     for row in rows:
-        assert curve.at(row["threshold"]) == (row["fpr"], row["tpr"])
+        assert curve.at(row["threshold"]) == (row["fmr"], row["tmr"])
 
 
 @pytest.mark.parametrize("hidden", PROTOCOLS)
@@ -189,11 +189,11 @@ def test_operating_points_equal_the_loop(hidden: Hidden) -> None:
     held, other = _of(space, q, g, groups.calibration, groups.calibration_gallery, hidden)
     for point in operating_points(space, q, g, RATES, hidden):
         t = point.threshold
-        assert (point.calibration_far, point.calibration_tpr) == pytest.approx(
+        assert (point.calibration_fmr, point.calibration_tmr) == pytest.approx(
             ((other < t).mean(), (held < t).mean())
         )
-        assert point.calibration_far <= point.far and point.note == ""
-        assert (point.known_far, point.known_tpr) == pytest.approx(
+        assert point.calibration_fmr <= point.fmr and point.note == ""
+        assert (point.known_fmr, point.known_tmr) == pytest.approx(
             ((impostor < t).mean(), (genuine < t).mean())
         )
         right = missed = alarms = 0
@@ -203,7 +203,7 @@ def test_operating_points_equal_the_loop(hidden: Hidden) -> None:
             right += away < t and bool(q.pids[i] == g.pids[j])
         for i in groups.unknown.tolist():
             alarms += _first(space, q, g, i, groups.gallery.tolist(), hidden)[0] < t
-        assert point.dir == pytest.approx(right / len(groups.known))
+        assert point.tpir == pytest.approx(right / len(groups.known))
         assert point.miss == pytest.approx(missed / len(groups.known))
         assert point.fpir == pytest.approx(alarms / len(groups.unknown))
         assert point.known_queries == len(groups.known)
@@ -227,7 +227,7 @@ def _first(
 def test_a_rate_that_calibration_cannot_show() -> None:
     space, q, g = people()
     low, high = operating_points(space, q, g, (1e-4, 0.1))
-    unknown = (low.threshold, low.calibration_far, low.known_far, low.dir, low.miss, low.fpir)
+    unknown = (low.threshold, low.calibration_fmr, low.known_fmr, low.tpir, low.miss, low.fpir)
     assert all(map(math.isnan, unknown))
     assert "impostor pairs show no rate below" in low.note
     assert high.note == "" and 0 <= high.fpir <= 1
@@ -252,5 +252,5 @@ def test_nearest_when_all_is_hidden() -> None:
 
 def test_curve_of_numbers() -> None:
     by_hand = Roc(np.array([0, 1, 2.0]), np.array([0, 1, 4]), np.array([0, 3, 3]))
-    assert (by_hand.tpr_at(0.25), by_hand.threshold_at(0.3)) == (1, 1)
+    assert (by_hand.tmr_at(0.25), by_hand.threshold_at(0.3)) == (1, 1)
     assert area(by_hand) == pytest.approx(0.125 + 0.75)

@@ -71,7 +71,7 @@ def _check_thresholds_of_held_out_people(folder: Path, data: ReidDataModule) -> 
     assert searches.source == f"{data.benchmark.name}, held out from training"
     assert (searches.people, searches.trials, searches.images) == (5, len(pids), len(pids))
     for at in searches.thresholds:
-        allowed = int(at.rate * len(away) + 1e-9)
+        allowed = int(at.false_accept_rate * len(away) + 1e-9)
         assert at.distance == pytest.approx(np.sort(away)[allowed], rel=1e-4)
     assert pairs.trials == (pids[:, None] != pids[None]).sum()
     assert model.accept_thresholds.keys() == {*model.exit_names}

@@ -128,8 +128,8 @@ def test_verdicts_by_the_networks_thresholds(make: Make) -> None:
         shown = min(float(rate), 0.1)
         wanted = {"rate": shown, "source": "x", "people": 9, "coarse": False}
         for answer in (found, checked):
-            assert answer["false_accept_rate"] == {**wanted, "of": "searches"}
-        assert checked["pair_false_accept_rate"] == {**wanted, "of": "pairs"}
+            assert answer["false_accept_rate"] == {**wanted, "kind": "searches"}
+        assert checked["pair_false_accept_rate"] == {**wanted, "kind": "pairs"}
         assert checked["accepted"] is (verdict == "known")
 
 

@@ -302,7 +302,9 @@ def test_a_stricter_rate_has_no_larger_threshold(
             assert all(t is not None and t.kind == "searches" for t in shown)
             distances = np.array([t.distance for t in shown if t])
             assert (np.diff(distances) <= 0).all()
-            assert all(t.rate <= r or t.coarse for t, r in zip(shown, rates, strict=True) if t)
+            assert all(
+                t.false_accept_rate <= r or t.coarse for t, r in zip(shown, rates, strict=True) if t
+            )
         people.close()
 
 
@@ -311,8 +313,8 @@ def test_what_too_few_images_show_is_coarse(tmp_path: Path, opened: Opened) -> N
     people = opened(tmp_path / "p.sqlite")
     fill(people)
     fine, coarse = (people.threshold("late", rate) for rate in (0.05, 1e-7))
-    assert fine and not fine.coarse and fine.rate == 0.05
-    assert coarse and coarse.coarse and coarse.rate == pytest.approx(1 / 60)
+    assert fine and not fine.coarse and fine.false_accept_rate == 0.05
+    assert coarse and coarse.coarse and coarse.false_accept_rate == pytest.approx(1 / 60)
     assert coarse.distance < fine.distance
 
 

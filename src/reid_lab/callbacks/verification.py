@@ -98,7 +98,7 @@ class Verification(FittedAfterTraining, AfterRanking):
             points += found
             notes += why
         results.roc = curves
-        if any(math.isfinite(row.tpr_at_fpr) for row in points):
+        if any(math.isfinite(row.tmr_at_fmr) for row in points):
             config = model.hparams.get("model")  # what a checkpoint of it would hold
             key = fingerprint_of(model.state_dict(), config) if config is not None else ""
             results.operating_points = [replace(row, fingerprint=key) for row in points]
@@ -124,7 +124,7 @@ class Verification(FittedAfterTraining, AfterRanking):
         metric = evaluation.metric if isinstance(evaluation.metric, str) else ""
         points = [
             OperatingPointRow(
-                exit=name, tpr_at_fpr=every_pair.tpr_at(p.far), metric=metric, **asdict(p)
+                exit=name, tmr_at_fmr=every_pair.tmr_at(p.fmr), metric=metric, **asdict(p)
             )
             for p in found
         ]

@@ -81,9 +81,9 @@ def thresholds_of_test(
     wanted = (fingerprint, exit, metric)
     rows = [row for row in rows if (row.fingerprint, row.exit, row.metric) == wanted]
     points = tuple(
-        AcceptThreshold(row.far, row.threshold, row.known_tpr)
-        for row in sorted(rows, key=lambda row: -row.far)
-        if math.isfinite(row.threshold) and math.isfinite(row.known_tpr)
+        AcceptThreshold(row.fmr, row.threshold, row.known_tmr)
+        for row in sorted(rows, key=lambda row: -row.fmr)
+        if math.isfinite(row.threshold) and math.isfinite(row.known_tmr)
     )
     if not points:
         return None

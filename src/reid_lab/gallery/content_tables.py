@@ -29,7 +29,7 @@ def info(gallery: GalleryRows) -> None:
         "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
         "index": card.index + (f", learned from {card.trained:,} images" if card.trained else ""),
         "thresholds": "; ".join(
-            f"{c.kind}, {c.source}: {', '.join(f'{t.rate:g}' for t in c.thresholds)}"
+            f"{c.kind}, {c.source}: {', '.join(f'{t.false_accept_rate:g}' for t in c.thresholds)}"
             for c in card.accept_thresholds
         )
         or "none",

@@ -119,7 +119,7 @@ def _verdict(result: SearchResult) -> dict[str, Any]:
     return {
         "verdict": verdict.verdict,
         "verdict_pids": " | ".join(person.person for person in verdict.people),
-        "false_accept_rate": verdict.rate,
-        "rate_of": verdict.kind,
+        "false_accept_rate": verdict.false_accept_rate,
+        "kind": verdict.kind,
         "threshold": verdict.threshold,
     }

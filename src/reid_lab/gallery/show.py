@@ -77,8 +77,8 @@ def threshold(gallery: SavedGallery, accept: AcceptThresholds, rate: float) -> N
     at = accept.at(rate)
     stdout.print(
         Text(
-            f"Verdict: people nearer than {at.distance:.4f}; false-accept rate {at.rate:g}, the "
-            f"{MEANING[accept.kind]}, fitted on {accept.people:,} people of "
+            f"Verdict: people nearer than {at.distance:.4f}; false-accept rate "
+            f"{at.false_accept_rate:g}, the {MEANING[accept.kind]}, fitted on {accept.people:,} people of "
             f"{accept.source}"
         ),
         soft_wrap=True,
@@ -116,7 +116,9 @@ def accept_thresholds(gallery: SavedGallery, found: Sequence[AcceptThresholds]) 
     for one in found:
         table = head_table("False-accept rate", "Nearer than", "Known accepted")
         for at in one.thresholds:
-            table.add_row(f"{at.rate:g}", f"{at.distance:.4f}", percent(at.true_accepts))
+            table.add_row(
+                f"{at.false_accept_rate:g}", f"{at.distance:.4f}", percent(at.true_accept_rate)
+            )
         counts = f"{one.people:,} people" + f", {one.trials:,} {one.kind}" * bool(one.trials)
         titled(f"{gallery.folder}: {MEANING[one.kind]} ({one.source}: {counts})", table)
     few = min((one.people for one in found if one.own), default=FEW)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from reid_lab.errors import UserError
-from reid_lab.openset.rates import check_rate
+from reid_lab.openset.false_accept_rates import check_rate
 from reid_lab.types import AcceptRate
 
 OUTGROWN = 2  # times the images that thresholds were fitted on: more strangers would be accepted
 Kind = Literal["searches", "pairs"]
 Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 MEANING = {
     "searches": "share of strangers' searches that name somebody",
@@ -29,13 +30,24 @@ MEANING = {
 OWN = "this gallery"  # the source of what was fitted on a gallery's own people
 
 
+def _named(name: str, former: str) -> Any:
+    """A field that is read under its name, or under that of older files."""
+    return Field(validation_alias=AliasChoices(name, former))
+
+
 @dataclass(frozen=True)
 class AcceptThreshold:
-    """Accepts images nearer than `distance`; of known people a share of `true_accepts`."""
+    """Accepts images nearer than `distance`.
 
-    rate: AcceptRate
+    Attributes:
+        false_accept_rate: FPIR of searches, FMR of pairs: see `AcceptThresholds.kind`.
+        distance: in the unit of the metric.
+        true_accept_rate: TPIR of searches, TMR of pairs, of known people.
+    """
+
+    false_accept_rate: Annotated[AcceptRate, _named("false_accept_rate", "rate")]
     distance: Distance
-    true_accepts: Annotated[float, Field(ge=0, le=1)]
+    true_accept_rate: Annotated[Share, _named("true_accept_rate", "true_accepts")]
 
 
 @dataclass(frozen=True)
@@ -43,9 +55,10 @@ class AcceptThresholds:
     """Thresholds for false-accept rates.
 
     Args:
-        kind: "searches": the rate is the share of searches for people who are not in a gallery
-            of `images` images that accept one of them. "pairs": the share of pairs of images of
-            two people that are accepted; a search compares many pairs.
+        kind: "searches" (1:N): the rate is the share of searches for people who are not in a
+            gallery of `images` images that accept one of them, the false-positive identification
+            rate (FPIR). "pairs" (1:1): the share of pairs of images of two people that are
+            accepted, the false match rate (FMR); a search compares many pairs.
         source: the data set, or `OWN`.
         people: number of people whose images were compared.
         trials: number of searches or pairs that should be rejected.
@@ -74,11 +87,13 @@ class AcceptThresholds:
 
         Its distance is no larger than that of any larger rate.
         """
-        fitted = [t for t in self.thresholds if t.rate <= rate * (1 + 1e-9)]
+        fitted = [t for t in self.thresholds if t.false_accept_rate <= rate * (1 + 1e-9)]
         if not fitted:
             return None
-        found = max(fitted, key=lambda t: t.rate)
-        strict = min(t.distance for t in self.thresholds if t.rate >= found.rate)
+        found = max(fitted, key=lambda t: t.false_accept_rate)
+        strict = min(
+            t.distance for t in self.thresholds if t.false_accept_rate >= found.false_accept_rate
+        )
         return replace(found, distance=strict)
 
     def at(self, rate: float) -> AcceptThreshold:
@@ -91,7 +106,7 @@ class AcceptThresholds:
         found = self.lookup(rate)
         if found is not None:
             return found
-        available = ", ".join(f"{threshold.rate:g}" for threshold in self.thresholds)
+        available = ", ".join(f"{threshold.false_accept_rate:g}" for threshold in self.thresholds)
         fix = f"reid-lab gallery calibrate GALLERY --rates {rate:g} fits it"
         if self.own and self.kind == "searches" and 0 < rate * self.trials < 1:
             fix = (
@@ -109,7 +124,7 @@ class AcceptThresholds:
         Raises:
             UserError: see `at`.
         """
-        used = self.at(rate).rate
+        used = self.at(rate).false_accept_rate
         if math.isclose(used, rate, rel_tol=1e-9):
             return ""
         return (

@@ -50,7 +50,7 @@ class GalleryVerdict:
     Attributes:
         verdict: known, unknown or ambiguous.
         people: people within the threshold, nearest first.
-        rate: given false-accept rate, of `kind`.
+        false_accept_rate: given one, of `kind`.
         threshold: distance that this rate allows.
         kind: kind of the rate, see `AcceptThresholds`.
         source: data that the threshold was fitted on.
@@ -58,7 +58,7 @@ class GalleryVerdict:
 
     verdict: Verdict
     people: tuple[PersonWithin, ...]
-    rate: float
+    false_accept_rate: float
     threshold: float
     kind: Kind
     source: str
@@ -118,7 +118,7 @@ def verdicts(
         GalleryVerdict(
             verdict_of(len(people)),
             people,
-            threshold.rate,
+            threshold.false_accept_rate,
             threshold.distance,
             thresholds.kind,
             thresholds.source,

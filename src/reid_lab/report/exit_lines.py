@@ -21,20 +21,20 @@ DrawnRow = TypeVar("DrawnRow", RocRow, OperatingPointRow, DimensionRow)
 
 def roc(run: Run) -> Figure | None:
     """True accepts against false accepts over all pairs; target rates are marked."""
-    lines = _by_exit(run.roc, lambda p: math.isfinite(p.tpr) and p.fpr > 0)
+    lines = _by_exit(run.roc, lambda p: math.isfinite(p.tmr) and p.fmr > 0)
     if not lines:
         return None
     figure, ax = axes("Same person, or not?", width=7.4, height=4.6)
-    for far in {p.far for p in run.operating_points}:
-        ax.axvline(far, color=QUIET, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+    for fmr in {p.fmr for p in run.operating_points}:
+        ax.axvline(fmr, color=QUIET, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
     colours = exit_colours(run.exit_names)
     for name, points in lines.items():
-        x, y = [p.fpr for p in points], [100 * p.tpr for p in points]
+        x, y = [p.fmr for p in points], [100 * p.tmr for p in points]
         ax.plot(x, y, color=colours.get(name, INK), linewidth=1.8, label=name)
     ax.set_xscale("log")
-    ax.set_xlim(min(0.1, *(points[0].fpr for points in lines.values())), 1)
+    ax.set_xlim(min(0.1, *(points[0].fmr for points in lines.values())), 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g}%"))
-    ax.set_xlabel("Impostor pairs that pass: false-accept rate")
+    ax.set_xlabel("Impostor pairs that pass: false match rate")
     ax.set_ylabel("Genuine pairs that pass (%)")
     ax.set_ylim(top=101)
     ax.legend(loc="lower right")

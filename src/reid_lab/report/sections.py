@@ -183,18 +183,18 @@ def _dealt(run: Run) -> str:
     notes = dict.fromkeys(p.note for p in run.operating_points if p.note)
     bounds = (
         " Below a rate: its 95% confidence interval in percent, by a bootstrap over identities at "
-        "this threshold; TPR has none, as its threshold was chosen on the same pairs."
+        "this threshold; TMR has none, as its threshold was chosen on the same pairs."
     )
     return (
-        "TPR: the share of genuine pairs (one person) that pass if at most the wanted share (FAR) "
+        "TMR: the share of genuine pairs (one person) that pass if at most the wanted share (FMR) "
         "of impostor pairs (two people) does, over all pairs. The other columns are for an open "
         "set, with a threshold chosen on other people: it is chosen on a third of the people "
         f"({p.calibration_queries:,} queries), and tried on a third who are in the gallery "
         f"({p.known_queries:,} queries, {p.gallery:,} gallery images) and on a third who are not "
-        f"({p.unknown_queries:,} queries). DIR: the nearest gallery image is the right person and "
-        "within the threshold; Miss: no gallery image is within it; False alarm: a person who is "
-        "not in the gallery is within the threshold of someone."
-        + bounds * any(math.isfinite(p.dir_low) for p in run.operating_points)
+        f"({p.unknown_queries:,} queries). TPIR: the nearest gallery image is the right person and "
+        "within the threshold; Miss: no gallery image is within it; FPIR: a person who is "
+        "not in the gallery is within the threshold of someone, a false alarm."
+        + bounds * any(math.isfinite(p.tpir_low) for p in run.operating_points)
         + "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
     )
 

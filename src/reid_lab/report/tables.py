@@ -151,30 +151,30 @@ def exits_table(
 
 def rates_table(run: Run) -> TextTable:
     """One row per exit: rates at the threshold of each target false-accept rate."""
-    shown = {"TPR": "tpr_at_fpr", "DIR": "dir", "False alarm": "fpir"}
-    rates = list(dict.fromkeys(p.far for p in run.operating_points))
-    found = {(p.exit, p.far): p for p in run.operating_points}
+    shown = {"TMR": "tmr_at_fmr", "TPIR": "tpir", "FPIR": "fpir"}
+    rates = list(dict.fromkeys(p.fmr for p in run.operating_points))
+    found = {(p.exit, p.fmr): p for p in run.operating_points}
     rows = []
     for exit in dict.fromkeys(p.exit for p in run.operating_points):
-        points = [found.get((exit, far)) for far in rates]
+        points = [found.get((exit, fmr)) for fmr in rates]
         cells = [[bounded(p, c) for c in shown.values()] for p in points]
         rows.append([exit, *chain.from_iterable(cells)])
-    groups = [("", 1), *((f"FAR {100 * far:.4g}%", len(shown)) for far in rates)]
+    groups = [("", 1), *((f"FMR {100 * fmr:.4g}%", len(shown)) for fmr in rates)]
     return TextTable(["Exit", *list(shown) * len(rates)], rows, groups=groups)
 
 
 def operating_points_table(run: Run) -> TextTable:
     """One row per exit and target false-accept rate: the threshold and all rates."""
-    header = ["Exit", "Wanted FAR", "TPR", "Threshold", "FAR, enrolled", "TPR, enrolled"]
-    header += ["DIR", "Miss", "False alarm"]
+    header = ["Exit", "Wanted FMR", "TMR", "Threshold", "FMR, enrolled", "TMR, enrolled"]
+    header += ["TPIR", "Miss", "FPIR"]
     rows = [
         [
             p.exit,
-            f"{100 * p.far:.4g}%",
-            percent(p.tpr_at_fpr),
+            f"{100 * p.fmr:.4g}%",
+            percent(p.tmr_at_fmr),
             number(p.threshold),
-            bounded(p, "known_far", rate),
-            *(bounded(p, name) for name in ("known_tpr", "dir", "miss", "fpir")),
+            bounded(p, "known_fmr", rate),
+            *(bounded(p, name) for name in ("known_tmr", "tpir", "miss", "fpir")),
         ]
         for p in run.operating_points
     ]

@@ -40,6 +40,7 @@ class Table(Generic[Row]):
         check: checks all rows together; returns them or raises ValueError.
         cell: converts a value to text.
         longest: maximum length of a text.
+        renamed: columns of older files -> their names.
     """
 
     file: str
@@ -48,6 +49,7 @@ class Table(Generic[Row]):
     check: Callable[[list[Row]], list[Row]] = list
     cell: Callable[[object], object] = _cell
     longest: int = LONGEST
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, path: Path, rows: Sequence[Row]) -> None:
         """Write the file atomically."""
@@ -115,7 +117,8 @@ class Table(Generic[Row]):
 
     def _row(self, cells: Mapping[str, str], path: Path, row_number: int) -> Row:
         try:
-            return self._made(cells, self._cast)
+            named = {self.renamed.get(column, column): text for column, text in cells.items()}
+            return self._made(named, self._cast)
         except KeyError as error:
             raise StoredFileError(path, f"no column {error}") from error
         except ValueError as error:

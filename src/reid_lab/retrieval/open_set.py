@@ -59,12 +59,12 @@ def operating_points(
     space: Space,
     query: Ids,
     gallery: Ids,
-    fars: Sequence[float],
+    fmrs: Sequence[float],
     hidden: Hidden = "same_person_and_camera",
     seed: int = 0,
     memory: float = GIGABYTE,
 ) -> list[OpenSetPoint]:
-    """One operating point for each of the target false-accept rates `fars`.
+    """One operating point for each of the target false match rates `fmrs`.
 
     Args:
         seed: random seed of the division into groups.
@@ -75,8 +75,8 @@ def operating_points(
     """
     check_sides(space, query, gallery)
     check_distances(space)
-    for far in fars:
-        check_rate(far)
+    for fmr in fmrs:
+        check_rate(fmr)
     groups = split_people(query, gallery, hidden, seed)
     # the same bins for all: a threshold is then an edge of each Roc
     count = partial(roc, hidden=hidden, memory=memory, width=bin_width(space))
@@ -84,28 +84,28 @@ def operating_points(
     sides = space, query, gallery
     held_out = select_rows(*sides, groups.calibration, groups.calibration_gallery)
     calibration = count(*held_out)
-    thresholds = [calibration.threshold_at(far) for far in fars]
+    thresholds = [calibration.threshold_at(fmr) for fmr in fmrs]
     tried = zip(
         _known(select_rows(*sides, groups.known, groups.gallery), thresholds, *rest),
         _unknown(select_rows(*sides, groups.unknown, groups.gallery), thresholds, *rest),
         strict=True,
     )
     found = []
-    for far, threshold, (known, unknown) in zip(fars, thresholds, tried, strict=True):
-        calibration_far, calibration_tpr = calibration.at(threshold)
+    for fmr, threshold, (known, unknown) in zip(fmrs, thresholds, tried, strict=True):
+        calibration_fmr, calibration_tmr = calibration.at(threshold)
         found.append(
             OpenSetPoint(
-                far=far,
+                fmr=fmr,
                 threshold=threshold,
-                calibration_far=calibration_far,
-                calibration_tpr=calibration_tpr,
+                calibration_fmr=calibration_fmr,
+                calibration_tmr=calibration_tmr,
                 **known,
                 **unknown,
                 calibration_queries=len(groups.calibration),
                 known_queries=len(groups.known),
                 unknown_queries=len(groups.unknown),
                 gallery=len(groups.gallery),
-                note=calibration.note(far),
+                note=calibration.note(fmr),
             )
         )
     return found
@@ -114,21 +114,21 @@ def operating_points(
 def _known(
     enrolled: tuple[Space, Ids, Ids], thresholds: Sequence[float], hidden: Hidden, memory: float
 ) -> list[dict[str, float]]:
-    """known_far, known_tpr, dir and miss at each threshold, with confidence intervals."""
+    """known_fmr, known_tmr, tpir and miss at each threshold, with confidence intervals."""
     pids = enrolled[1].pids.numpy()
     draws = draw(len(np.unique(pids)), RESAMPLES, seed=0)
     draws = np.concatenate([np.ones_like(draws[:1]), draws])  # each once: the rates themselves
     rates = pair_rates(*enrolled, thresholds, draws, hidden, memory)
     ends = [(each[0], *interval(each[1:])) for each in rates]  # of three (F,)
-    far, tpr = (
+    fmr, tmr = (
         [columns(name, *cells) for cells in zip(*each, strict=True)]
-        for name, each in zip(("known_far", "known_tpr"), ends, strict=True)
+        for name, each in zip(("known_fmr", "known_tmr"), ends, strict=True)
     )
     away, right = nearest(*enrolled, hidden, memory)
     named = Resampler(pids, np.ones(len(pids))).table(
-        [{"dir": _where((away < t) & right, t), "miss": _where(away >= t, t)} for t in thresholds]
+        [{"tpir": _where((away < t) & right, t), "miss": _where(away >= t, t)} for t in thresholds]
     )
-    return [a | b | c for a, b, c in zip(far, tpr, named, strict=True)]
+    return [a | b | c for a, b, c in zip(fmr, tmr, named, strict=True)]
 
 
 def _unknown(

@@ -58,68 +58,68 @@ class Roc:
         return int(self.true_accepts[-1])
 
     @property
-    def fpr(self) -> NDArray[np.float64]:
-        """(T,) false-positive rate: share of the impostor pairs that pass."""
+    def fmr(self) -> NDArray[np.float64]:
+        """(T,) false match rate: share of the impostor pairs that pass."""
         result: NDArray[np.float64] = self.false_accepts / np.float64(self.impostors or np.nan)
         return result
 
     @property
-    def tpr(self) -> NDArray[np.float64]:
-        """(T,) true-positive rate: share of the genuine pairs that pass."""
+    def tmr(self) -> NDArray[np.float64]:
+        """(T,) true match rate: share of the genuine pairs that pass."""
         result: NDArray[np.float64] = self.true_accepts / np.float64(self.genuine or np.nan)
         return result
 
-    def threshold_at(self, far: float) -> float:
-        """The largest threshold that at most a share `far` of the impostor pairs pass.
+    def threshold_at(self, fmr: float) -> float:
+        """The largest threshold that at most a share `fmr` of the impostor pairs pass.
 
         nan if there are too few pairs to show such a rate; see `note`.
         """
-        return math.nan if self.note(far) else float(self.thresholds[self._last(far)])
+        return math.nan if self.note(fmr) else float(self.thresholds[self._last(fmr)])
 
-    def tpr_at(self, fpr: float) -> float:
-        """TPR at that threshold: the FPR there is at most `fpr`, not interpolated to it."""
-        return math.nan if self.note(fpr) else float(self.tpr[self._last(fpr)])
+    def tmr_at(self, fmr: float) -> float:
+        """TMR at that threshold: the FMR there is at most `fmr`, not interpolated to it."""
+        return math.nan if self.note(fmr) else float(self.tmr[self._last(fmr)])
 
     def at(self, threshold: float) -> tuple[float, float]:
-        """FPR and TPR at the last bin edge up to `threshold`; nan for a nan threshold."""
+        """FMR and TMR at the last bin edge up to `threshold`; nan for a nan threshold."""
         if not threshold >= 0:  # nan, too
             return math.nan, math.nan
         edge = int(np.searchsorted(self.thresholds, threshold, side="right")) - 1
-        return float(self.fpr[edge]), float(self.tpr[edge])
+        return float(self.fmr[edge]), float(self.tmr[edge])
 
     def curve(self, points: int = 100, lowest: float = 1e-6) -> list[dict[str, float]]:
-        """fpr, tpr and threshold at up to `points` bin edges, with FPRs evenly spaced in log scale.
+        """fmr, tmr and threshold at up to `points` bin edges, with FMRs evenly spaced in log scale.
 
-        FPRs go from `lowest`, or the lowest that the pairs can show, to 1.
+        FMRs go from `lowest`, or the lowest that the pairs can show, to 1.
         """
         if self.note(1):
             return []
         rates = np.geomspace(max(lowest, 1 / self.impostors), 1, points)
         edges = np.unique([self._last(rate) for rate in rates])
-        columns = self.fpr[edges], self.tpr[edges], self.thresholds[edges]
+        columns = self.fmr[edges], self.tmr[edges], self.thresholds[edges]
         rows = zip(*(column.tolist() for column in columns), strict=True)
-        return [dict(zip(("fpr", "tpr", "threshold"), row, strict=True)) for row in rows]
+        return [dict(zip(("fmr", "tmr", "threshold"), row, strict=True)) for row in rows]
 
-    def note(self, far: float) -> str:
-        """Why a false-accept rate of `far` cannot be estimated; empty if it can.
+    def note(self, fmr: float) -> str:
+        """Why a false match rate of `fmr` cannot be estimated; empty if it can.
 
         Raises:
             UserError: invalid rate.
         """
-        check_rate(far)
+        check_rate(fmr)
         if not self.genuine:
             return "no pair of images of one person"
         if not self.impostors:
             return "no pair of images of two people"
-        if not self._allowed(far):
+        if not self._allowed(fmr):
             return f"{self.impostors:,} impostor pairs show no rate below {1 / self.impostors:.1e}"
         return ""
 
-    def _allowed(self, far: float) -> int:
-        return math.floor(far * self.impostors * (1 + 1e-12))  # so that 0.07 of 100 are 7
+    def _allowed(self, fmr: float) -> int:
+        return math.floor(fmr * self.impostors * (1 + 1e-12))  # so that 0.07 of 100 are 7
 
-    def _last(self, far: float) -> int:
-        return int(np.searchsorted(self.false_accepts, self._allowed(far), side="right")) - 1
+    def _last(self, fmr: float) -> int:
+        return int(np.searchsorted(self.false_accepts, self._allowed(fmr), side="right")) - 1
 
 
 def roc(

@@ -23,16 +23,16 @@ class AppliedThreshold:
 
     Attributes:
         distance: distance in the unit of matches.
-        rate: false-accept rate, of searches or of pairs: the given rate or a lower one; where
-            `coarse`, the lowest that the images can show.
-        kind: what `rate` is a share of, see `AcceptThresholds`.
+        false_accept_rate: of searches or of pairs: the given rate or a lower one; where `coarse`,
+            the lowest that the images can show.
+        kind: what that is a share of, see `AcceptThresholds`.
         source: name of the data that it was fitted on.
         people: number of people it was fitted on.
         coarse: whether there are too few people or images for the given rate.
     """
 
     distance: float
-    rate: float
+    false_accept_rate: float
     kind: Kind
     source: str
     people: int
@@ -98,7 +98,7 @@ class PeopleAcceptThresholds:
     ) -> AppliedThreshold:
         whose = f"gallery {self.galleries.get(exit, '')}" if source.own else source.source
         return AppliedThreshold(
-            found.distance, found.rate, source.kind, whose, source.people, coarse
+            found.distance, found.false_accept_rate, source.kind, whose, source.people, coarse
         )
 
     def _in_order(self, rows: Rows, exit: str, rate: float, pairs: bool) -> list[AcceptThresholds]:

@@ -44,10 +44,10 @@ class EmbedAnswer(BaseModel):
 
 
 class RateAnswer(BaseModel):
-    """A false-accept rate that is shown."""
+    """A false-accept rate that is shown: FPIR of searches, FMR of pairs."""
 
     rate: Annotated[float, Field(description="that asked for, or the next that can be shown")]
-    of: Annotated[Kind, Field(description="what it is a share of")]
+    kind: Annotated[Kind, Field(description="what it is a share of")]
     source: Annotated[str, Field(description="whose images the threshold was fitted on")]
     people: Annotated[int, Field(description="how many people these are")]
     coarse: Annotated[bool, Field(description="too few images or people show the rate")]

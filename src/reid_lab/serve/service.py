@@ -107,4 +107,6 @@ def rate_of(threshold: AppliedThreshold | None) -> RateAnswer | None:
     t = threshold
     if t is None:
         return None
-    return RateAnswer(rate=t.rate, of=t.kind, source=t.source, people=t.people, coarse=t.coarse)
+    return RateAnswer(
+        rate=t.false_accept_rate, kind=t.kind, source=t.source, people=t.people, coarse=t.coarse
+    )
