@@ -94,7 +94,16 @@ GROUPS = ("dataset", "backbone", "model", "loss", "trainer", "logger")
 @pytest.mark.recipe
 @pytest.mark.parametrize(("group", "choice"), [(g, c) for g in GROUPS for c in choices(g)])
 def test_every_choice_composes(composed: Compose, group: str, choice: str) -> None:
-    OmegaConf.to_container(composed(f"{group}={choice}", small=False), resolve=True)
+    """It resolves, and every class takes the arguments that it is given."""
+    cfg = composed(f"{group}={choice}", small=False)
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    own = OmegaConf.load(conf_dir() / group / f"{choice}.yaml").get("_target_")
+    assert own is None or resolved[group]["_target_"] == own
+    for key, node in nodes(OmegaConf.create(resolved)):
+        given = {name for name in node if not str(name).startswith("_")}
+        takes = inspect.signature(get_object(node["_target_"])).parameters
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+        assert open_ended or given <= set(takes), f"{key} has {given - set(takes)}"
 
 
 def test_recipes_with_ten_crops_have_ten(composed: Compose) -> None:

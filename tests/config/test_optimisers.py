@@ -61,6 +61,8 @@ def check(states: list[Any], build: Build) -> None:
 def test_the_same_optimiser_is_resumed(build: Build) -> None:
     state = build(parameters()).state_dict()
     check([state], build)
+    with pytest.raises(CheckpointError, match="the state of 2 optimisers, this training has 1"):
+        check([state, state], build)
     for group in state["param_groups"]:  # as other versions of torch, and schedules, write it
         for key in ("maximize", "foreach", "fused", "differentiable", "decoupled_weight_decay"):
             group.pop(key, None)
@@ -171,5 +173,12 @@ def test_optimisers_that_need_a_running_trainer_are_left_to_it() -> None:
     def build(_: list[Any]) -> None:
         raise RuntimeError("no steps yet")
 
-    check([sgd(parameters()).state_dict()], build)
-    check([], lambda _: None)  # a closed form
+    asked: list[int] = []
+
+    def building(groups: list[Any]) -> None:
+        asked.append(len(groups))
+        build(groups)
+
+    check([sgd(parameters()).state_dict()], building)
+    check([], lambda groups: asked.append(len(groups)))  # a closed form
+    assert asked == [3, 3]  # it was tried

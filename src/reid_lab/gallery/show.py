@@ -78,8 +78,8 @@ def threshold(gallery: SavedGallery, accept: AcceptThresholds, rate: float) -> N
     stdout.print(
         Text(
             f"Verdict: people nearer than {at.distance:.4f}; false-accept rate "
-            f"{at.false_accept_rate:g}, the {MEANING[accept.kind]}, fitted on {accept.people:,} people of "
-            f"{accept.source}"
+            f"{at.false_accept_rate:g}, the {MEANING[accept.kind]}, fitted on "
+            f"{accept.people:,} people of {accept.source}"
         ),
         soft_wrap=True,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import AliasChoices, Field
 
 from reid_lab.errors import UserError
-from reid_lab.openset.false_accept_rates import check_rate
+from reid_lab.openset.rates import check_rate
 from reid_lab.types import AcceptRate
 
 OUTGROWN = 2  # times the images that thresholds were fitted on: more strangers would be accepted
