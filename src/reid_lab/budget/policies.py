@@ -29,6 +29,7 @@ from reid_lab.protocol import DISTRACTOR, Hidden, Protocol
 from reid_lab.retrieval.embeddings import Embeddings, Exit, Ids
 from reid_lab.retrieval.ranking import hidden_mask
 from reid_lab.retrieval.space import Metric, Space, full_precision, in_space, scale_by_power
+from reid_lab.vectors.search import in_order
 
 Policy = Literal["random", "geometric", "distance", "margin", "entropy", "learned"]
 Candidates = Literal["all", "other_cameras", "others", "oracle"]
@@ -213,8 +214,7 @@ class Lookup:
         away = away.square() / 2 if self.metric == "cosine" else scale_by_power(away, -self.power)
         exact, indices = away.cpu().numpy(), index.cpu().numpy()
         exact = np.where(np.isinf(values.cpu().numpy()), np.float32(np.inf), exact)
-        ascending = np.lexsort((indices, exact))  # ties are broken by gallery index
-        return np.take_along_axis(exact, ascending, 1), np.take_along_axis(indices, ascending, 1)
+        return in_order(exact, indices)
 
     def _other(
         self, rows: Tensor, about: Tensor, near: NDArray[Any], index: NDArray[Any]

@@ -12,6 +12,7 @@ from torch import Tensor
 from reid_lab.errors import UserError
 from reid_lab.gallery_format.card import IndexMetric, IndexName
 from reid_lab.vectors.rows import comparable_rows, unit_rows
+from reid_lab.vectors.search import in_order
 
 Found = tuple[np.ndarray, np.ndarray]  # distances (Q, k) float32, rows (Q, k) int64
 BLOCK_BYTES = 1 << 26
@@ -131,12 +132,6 @@ def _measured(query: np.ndarray, block: np.ndarray, rows: np.ndarray) -> np.ndar
         for s in range(0, len(query), step)
     ]
     return np.concatenate(parts) if parts else np.empty(rows.shape, np.float32)
-
-
-def in_order(squared: np.ndarray, rows: np.ndarray, k: int) -> Found:
-    """The first `k` columns, sorted by distance, then by row."""
-    order = np.lexsort((rows, squared), axis=1)[:, :k]
-    return np.take_along_axis(squared, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def own_unit(squared: np.ndarray, metric: IndexMetric) -> np.ndarray:

@@ -23,12 +23,12 @@ from reid_lab.gallery.flat import (
     as_rows,
     check_width,
     clipped_k,
-    in_order,
     no_more_threads_than,
     own_unit,
 )
 from reid_lab.gallery_format.card import IndexMetric, IndexName
 from reid_lab.optional import load as load_package
+from reid_lab.vectors.search import in_order
 
 INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)
 POINTS = 39  # images a centroid is learned from: below, faiss warns that it is a guess

@@ -24,6 +24,7 @@ from reid_lab.openset.thresholds import accept_thresholds_at, thresholds_of_kind
 from reid_lab.openset.verdicts import GalleryVerdict, verdicts
 from reid_lab.runtime.manifest import ExportError, Manifest
 from reid_lab.vectors.rows import comparable_rows, unit_rows
+from reid_lab.vectors.search import squared_distances
 
 BLOCK = 1 << 16  # rows compared at a time
 
@@ -103,7 +104,8 @@ class Gallery(GalleryRows):
         for start in range(0, count, BLOCK):
             part = slice(start, start + BLOCK)
             block = self.embeddings[part if which is None else which[part]]
-            squared[:, part] = _squared(wanted, block, cosine)
+            wide = block.astype(np.float64)
+            squared[:, part] = squared_distances(wanted, unit_rows(wide) if cosine else wide)
         nearest = np.argsort(squared, axis=1, kind="stable")[:, :k]
         found = np.take_along_axis(squared, nearest, 1).clip(min=0)
         rows = nearest if which is None else which[nearest]
@@ -182,16 +184,6 @@ class Gallery(GalleryRows):
             writer = RowWriter(self)
             gone = remove_where(writer, where)
         return writer.gallery, gone
-
-
-def _squared(wanted: np.ndarray, block: np.ndarray, cosine: bool) -> np.ndarray:
-    """(Q, n) squared distances to a block of rows, in float64."""
-    rows = block.astype(np.float64)
-    if cosine:
-        rows = unit_rows(rows)
-    products = wanted @ rows.T
-    result: np.ndarray = np.square(wanted).sum(1)[:, None] + np.square(rows).sum(1) - 2 * products
-    return result
 
 
 def _check_model(folder: Path, card: Card, manifest: Manifest) -> None:

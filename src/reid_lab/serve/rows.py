@@ -10,6 +10,7 @@ import numpy as np
 from reid_lab.errors import UserError
 from reid_lab.openset.rates import MOST_QUERIES
 from reid_lab.vectors.rows import comparable_rows
+from reid_lab.vectors.search import in_order
 
 SPARE_CANDIDATES = 6  # more candidates than wanted, so that rounding cannot drop one
 
@@ -186,8 +187,8 @@ class Comparison:
         near = near[np.isfinite(self.squared[near])]
         wide = self.rows.exits[self.exit][near].astype(np.float64) - self.query.astype(np.float64)
         exact = np.square(wide).sum(1)
-        order = np.lexsort((near, exact))[:k]
-        return self.rows.ids[near[order]], exact[order]
+        squared, found = in_order(exact, near, k)
+        return self.rows.ids[found], squared
 
     def people_within(self, squared: float) -> int:
         """The number of people with an image nearer than a squared distance."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from reid_lab.vectors.search import squared_distances
+
 SHORTEST, LONGEST = 1e-15, 1e18  # lengths of rows whose squared distances float32 holds
 UNIT_TOLERANCE = 0.05  # difference from 1 of the length of a row that was scaled to 1 and stored
 
@@ -30,6 +32,5 @@ def distances(a: np.ndarray, b: np.ndarray, metric: str) -> np.ndarray:
     if metric == "cosine":
         result: np.ndarray = 1 - unit_rows(a) @ unit_rows(b).T
         return result
-    squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
-    root: np.ndarray = np.sqrt(squared.clip(min=0))
+    root: np.ndarray = np.sqrt(squared_distances(a, b).clip(min=0))
     return root
