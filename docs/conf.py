@@ -19,7 +19,7 @@ from reid_lab.files.atomic import write_text  # noqa: E402
 
 project = "reid_lab"
 author = "the reid_lab authors"
-copyright = f"2026, {author}"
+copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name
 version = release = reid_lab.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]

@@ -124,13 +124,13 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
 
 
-def check_without_torch(export: Path, format: str, place: Path) -> None:
+def check_without_torch(export: Path, folder: str, place: Path) -> None:
     """A process that cannot import torch gives the ONNX export's embeddings."""
     np.save(place / "pixels.npy", noise(2))
     code = f"""{BLOCKED}
 import numpy as np
 from reid_lab.runtime import Model
-rows = Model({str(export / format)!r}, 1).embed(np.load("pixels.npy"))
+rows = Model({str(export / folder)!r}, 1).embed(np.load("pixels.npy"))
 np.save("rows.npy", rows["fusion"])
 """
     words = [sys.executable, "-c", code]

@@ -52,13 +52,13 @@ class Parser(argparse.ArgumentParser):
             )
         return values
 
-    def add_action(self, name: str, help: str, description: str | None = None) -> Parser:
+    def add_action(self, name: str, does: str, description: str | None = None) -> Parser:
         """The parser of an action; its help shows the action's examples of this epilog."""
         if self.actions is None:
             self.actions = self.add_subparsers(dest="action", required=True, metavar="ACTION")
         found = examples_of(f"{self.prog} {name}", self.epilog or "")
         epilog = "\n  ".join(["examples:", *found])
-        return self.actions.add_parser(name, help=help, description=description, epilog=epilog)
+        return self.actions.add_parser(name, help=does, description=description, epilog=epilog)
 
     def error(self, message: str) -> NoReturn:
         if self.actions is not None and message.endswith(": ACTION"):

@@ -55,13 +55,13 @@ class Schedule:
     epoch: int
     exploring: bool = True
 
-    def explorations(self, round: int) -> int:
-        """Return the number of settings explored in a round, counted from 0."""
-        return self.settings + round if self.exploring else 0
+    def explorations(self, number: int) -> int:
+        """Return the number of settings explored in round `number`, counted from 0."""
+        return self.settings + number if self.exploring else 0
 
-    def batches(self, round: int) -> int:
-        """Return the batches of a round."""
-        return (self.explorations(round) * self.explore + self.exploit) * self.epoch
+    def batches(self, number: int) -> int:
+        """Return the batches of round `number`."""
+        return (self.explorations(number) * self.explore + self.exploit) * self.epoch
 
     @property
     def total(self) -> int:

@@ -79,19 +79,19 @@ class Search:
         if position.slot + 1 == self.schedule.explorations(position.round):
             self._choose(position.round)
 
-    def _choose(self, round: int) -> None:
+    def _choose(self, number: int) -> None:
         from reid_lab.search.bayes import Surrogate  # BoTorch takes seconds to import
 
         explored = self.trials[-len(self.settings) :]
         process = Surrogate(self.ranges, self.settings, [trial.objective for trial in explored])
-        drawn = self.ranges.draw(self.candidates, np.random.default_rng([self.seed, 1, round]))
+        drawn = self.ranges.draw(self.candidates, np.random.default_rng([self.seed, 1, number]))
         self.settings.append(process.best(drawn))
         self.expected = process.predict(self.settings)
-        self._record("exploit", round, len(self.settings) - 1)
+        self._record("exploit", number, len(self.settings) - 1)
 
-    def _record(self, phase: str, round: int, slot: int) -> None:
+    def _record(self, phase: str, number: int, slot: int) -> None:
         setting, expected = self.settings[slot], self.expected[slot]
-        self.trials.append(TrialRow(round + 1, phase, *setting, math.nan, *expected, math.nan))
+        self.trials.append(TrialRow(number + 1, phase, *setting, math.nan, *expected, math.nan))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in plain types."""

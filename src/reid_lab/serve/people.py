@@ -172,9 +172,9 @@ class People:
                 self._file.insert_all(
                     "INSERT INTO embedding (image, exit, row) VALUES (?, ?, ?)",
                     (
-                        (id, name, row.astype("<f4").tobytes())
+                        (image, name, row.astype("<f4").tobytes())
                         for name, of_exit in rows.items()
-                        for id, row in zip(ids, of_exit, strict=True)
+                        for image, row in zip(ids, of_exit, strict=True)
                     ),
                 )
             camids = [image.camid for image in images]
@@ -403,8 +403,10 @@ class People:
         }
         pairs = zip(ids.tolist(), distances.tolist(), strict=True)
         # one that was removed since is left out
-        there = [(found[id], distance) for id, distance in pairs if id in found]
-        return [Match(id, pid, cam, Path(path).name, far) for (id, pid, cam, path), far in there]
+        there = [(found[image], distance) for image, distance in pairs if image in found]
+        return [
+            Match(image, pid, cam, Path(path).name, far) for (image, pid, cam, path), far in there
+        ]
 
     def _kept(self, exit: str) -> str:
         """The exit whose stored embeddings are compared with queries of `exit`."""

@@ -58,9 +58,9 @@ class Staging:
                 f"INSERT INTO {NEXT} (image, exit, row) "
                 "SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM image WHERE id = ?1)",
                 (
-                    (id, name, row.astype("<f4").tobytes())
+                    (image, name, row.astype("<f4").tobytes())
                     for name in self._exits
-                    for id, row in zip(ids, rows[name], strict=True)
+                    for image, row in zip(ids, rows[name], strict=True)
                 ),
             )
 

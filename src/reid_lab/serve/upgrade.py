@@ -81,7 +81,7 @@ class NewEmbeddings:
         while images := self.staging.pending(last, BATCH):
             if self._stop.is_set():
                 raise StoppedError
-            self.staging.put([id for id, _, _ in images], self._embedded(images))
+            self.staging.put([image for image, _, _ in images], self._embedded(images))
             last = images[-1][0]
             report(*self.staging.count())
 
@@ -95,7 +95,7 @@ class NewEmbeddings:
 
         The caller holds the file's lock, and no image lacks a new embedding.
         """
-        there = [id for (id,) in self.file.select("SELECT id FROM image")]
+        there = [image for (image,) in self.file.select("SELECT id FROM image")]
         last = int(rows.ids[-1]) if len(rows) else 0
         kept = np.isin(rows.ids, there)
         rows = rows if kept.all() else restricted(rows, kept)
@@ -123,11 +123,11 @@ class NewEmbeddings:
         lacking = self.file.select(
             "SELECT id, pid, path FROM image WHERE length(coalesce(thumbnail, '')) = 0 ORDER BY id"
         )
-        missing = [(id, pid, path) for id, pid, path in lacking if path not in self._row_of]
+        missing = [(image, pid, path) for image, pid, path in lacking if path not in self._row_of]
         if missing:
             listed = "".join(
-                f"\n  {escaped(path) or f'image {id}'} of {pid!r}"
-                for id, pid, path in missing[:LISTED_IMAGES]
+                f"\n  {escaped(path) or f'image {image}'} of {pid!r}"
+                for image, pid, path in missing[:LISTED_IMAGES]
             )
             raise UserError(
                 f"{len(missing):,} images of {self.file.path} were not kept, and the new model "
@@ -151,8 +151,8 @@ class NewEmbeddings:
         stacked = {name: np.stack([row[name] for row in rows]) for name in self.exits}
         return {name: compared_rows(name, x, self.file.metric) for name, x in stacked.items()}
 
-    def _pixels(self, id: int, thumbnail: bytes) -> np.ndarray:
-        crop = decode_pixels(thumbnail, f"image {id} of {self.file.path}")
+    def _pixels(self, image: int, thumbnail: bytes) -> np.ndarray:
+        crop = decode_pixels(thumbnail, f"image {image} of {self.file.path}")
         self.small += crop.shape[0] < self.model.image[0]
         return resize(crop, self.model.image)
 
