@@ -183,6 +183,7 @@ NUMBERS = [
     ("exits", "mul_adds", ("0", "1e18"), ("-1", "nan", "inf", "1e400", "0.5")),
     ("exits", "name", ("x" * 400, "$x_$", "_a", "行人", "<b>"), ("x" * 600,)),
     ("anytime", "mul_adds", ("0", "1e18"), ("-1", "inf", "nan", "")),
+    ("anytime", "budget", ("0", "1e18"), ("-1", "inf")),
     ("stream", "realised", ("0", "1e18"), ("-1", "inf", "nan")),
     ("stream", "a", ("inf", "-inf", "nan", "1e308"), ("x",)),
     ("roc", "fmr", ("nan", "0", "1e-320"), ("-1", "2")),
@@ -225,6 +226,12 @@ def test_unusual_numbers_are_drawn(
     for draw in DRAWN[name]:
         style.png(lambda draw=draw: draw(shown, {}, "rank1"))  # type: ignore[misc]
     assert html.page(shown, {})
+
+
+def test_a_budget_that_some_rows_lack_is_an_error(run: Path) -> None:
+    fill(run, "anytime", "budget", ["1", "nan"])
+    with pytest.raises(StoredFileError, match="anytime.csv: row 2: budget is nan"):
+        load_run(run)
 
 
 @pytest.mark.parametrize(("name", "column", "value"), BAD)

@@ -23,7 +23,7 @@ class AppliedThreshold:
 
     Attributes:
         distance: distance in the unit of matches.
-        false_accept_rate: of searches or of pairs: the given rate or a lower one; where `coarse`,
+        false_accept_rate: the given rate or a lower one, of searches or of pairs; where `coarse`,
             the lowest that the images can show.
         kind: what that is a share of, see `AcceptThresholds`.
         source: name of the data that it was fitted on.

@@ -156,10 +156,9 @@ Routed = TypeVar("Routed", StreamRow, PolicyRow)
 
 
 def _anytime(rows: list[AnytimeRow]) -> list[AnytimeRow]:
-    rows = [
-        replace(row, budget=row.mul_adds, mul_adds=math.nan) if math.isnan(row.budget) else row
-        for row in rows
-    ]
+    require_numbers(rows, "mul_adds")
+    if all(math.isnan(row.budget) for row in rows):  # of an older run, in Mul-Adds
+        rows = [replace(row, budget=row.mul_adds, mul_adds=math.nan) for row in rows]
     return require_numbers(rows, "budget")
 
 
