@@ -13,8 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 import reid_lab
-from reid_lab.config.overrides import choices
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import choices, conf_dir
 from reid_lab.dataset.synthetic import Recipe
 from tests.conftest import Compose
 from tests.methods import offered

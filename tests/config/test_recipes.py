@@ -17,8 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.config.build import build_model
-from reid_lab.config.overrides import choices
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import choices, conf_dir
 from reid_lab.model import ReidModule
 from tests.conftest import Compose
 from tests.methods import PEOPLE, shrink

@@ -10,9 +10,9 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from reid_lab.config.overrides import choices
-from reid_lab.config.paths import conf_dir
-from reid_lab.config.relevance import declared, role_of_callback, role_of_setting
+from reid_lab.config import roles as roles_of
+from reid_lab.config.choices import choices, conf_dir
+from reid_lab.config.relevance import DECLARING, declared, role_of_callback, role_of_setting
 from reid_lab.config.resume import differences
 from reid_lab.dataset import ReidDataModule
 from reid_lab.frontier.identity import settings
@@ -32,6 +32,23 @@ def test_every_callback_has_a_role(target: str) -> None:
     found = get_object(target)
     assert found.role in get_args(Role)
     assert any("role" in vars(c) for c in inspect.getmro(found) if "reid_lab" in c.__module__)
+
+
+def targets(node: Any) -> Iterator[str]:
+    """The `_target_` of a node and of those below it that can declare roles."""
+    for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from targets(each)
+    if isinstance(node, dict) and str(node.get("_target_")).startswith(DECLARING):
+        yield node["_target_"]
+
+
+def test_the_table_has_what_conf_declares() -> None:
+    """By which runs are compared without importing callbacks and data."""
+    files = (OmegaConf.to_container(OmegaConf.load(path)) for path in conf_dir().rglob("*.yaml"))
+    found = {target for content in files for target in targets(content)}
+    roles = {target: getattr(get_object(target), "role", None) for target in found}
+    assert {target: role for target, role in roles.items() if role} == roles_of.CALLBACKS
+    assert {target: declared(target) for target in found} == roles_of.PARAMETERS
 
 
 def test_every_parameter_of_the_data_has_a_role() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.choices import conf_dir
+from reid_lab.config.paths import register_resolvers
 from reid_lab.config.renamed import EXPERIMENTS, SWEEPS, with_new_names
 from reid_lab.config.resume import differences
 from reid_lab.types import steps_of

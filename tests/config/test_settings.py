@@ -27,8 +27,7 @@ from reid_lab.config import annotations as ann
 from reid_lab.config import dry_run
 from reid_lab.config.build import build_data, build_model, build_trainer
 from reid_lab.config.check import ConfigError, check_config
-from reid_lab.config.overrides import choices, default_choices
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import choices, conf_dir, default_choices
 from reid_lab.config.settings import Settings, check, check_folders
 from reid_lab.dataset.synthetic import Recipe
 from reid_lab.errors import UserError

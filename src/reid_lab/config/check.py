@@ -27,7 +27,7 @@ from pydantic import (
 
 from reid_lab.config import annotations as ann
 from reid_lab.config import nodes
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import conf_dir
 from reid_lab.errors import UserError, first_line
 from reid_lab.output import words
 from reid_lab.output.words import ABSENT, Problem

@@ -28,8 +28,9 @@ from reid_lab.callbacks import RankingEvaluation
 from reid_lab.callbacks.after_ranking import AfterRanking
 from reid_lab.checkpoint import ROOMY, without_weights
 from reid_lab.config.build import fill
+from reid_lab.config.choices import conf_dir
 from reid_lab.config.make import RefusedError, image_size, make
-from reid_lab.config.paths import conf_dir, started_by
+from reid_lab.config.paths import started_by
 from reid_lab.cost.mul_adds import exit_dims
 from reid_lab.dataset import ReidDataModule
 from reid_lab.errors import UserError

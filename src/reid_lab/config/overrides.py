@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -17,13 +16,13 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from reid_lab.config.choices import PLUS, choices, conf_dir, groups
 from reid_lab.config.nodes import locate
-from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.paths import register_resolvers
 from reid_lab.config.renamed import with_new_names
 from reid_lab.errors import UserError, causes
 
 SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # characters that Hydra takes for syntax in a value
-PLUS = ("experiment", "sweep")  # groups that the config has no choice of
 
 
 def composed(words: Sequence[str]) -> DictConfig:
@@ -39,23 +38,6 @@ def composed(words: Sequence[str]) -> DictConfig:
             return compose("config", overrides=list(words))
     except Exception as error:  # Hydra raises any, as ValueError
         raise UserError(explain(error, words)) from error
-
-
-def groups() -> list[str]:
-    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
-
-
-def choices(group: str) -> list[str]:
-    """The choices of a config group, without base files, whose names begin with `_`."""
-    found = (conf_dir() / group).glob("[!_]*.yaml")
-    return sorted(path.stem for path in found)
-
-
-@cache
-def default_choices() -> dict[str, str]:
-    """Group -> its choice in conf/config.yaml."""
-    entries: Any = OmegaConf.select(OmegaConf.load(conf_dir() / "config.yaml"), "defaults")
-    return {str(g): str(c) for e in entries if isinstance(e, DictConfig) for g, c in e.items()}
 
 
 def without_nulls(words: Sequence[str]) -> list[str]:
@@ -197,7 +179,7 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
 
 def _nearest(names: Sequence[str], value: str) -> str:
     if not names:
-        return "--help lists the keys, --cfg job prints the config"
+        return "--cfg job prints the config with its keys"
     return f"did you mean {' or '.join(f'{name}={value}' for name in dict.fromkeys(names))}?"
 
 

@@ -20,13 +20,6 @@ LONGEST = 200  # bytes of a folder's name; file systems take 255
 DEEPEST = 4
 
 
-def conf_dir() -> Path:
-    """The Hydra configs: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
 def last_checkpoint(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 

@@ -1,6 +1,7 @@
 """What the settings of a run change: weights, accuracies, other measurements, or none of these.
 
-Callbacks declare it as their `role`, parameters by an annotation, see `reid_lab.types.Has`.
+Callbacks declare it as their `role`, parameters by an annotation, see `reid_lab.types.Has`. What is
+in conf/ is looked up in a table of these, as importing torch and Lightning takes seconds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from reid_lab.config.roles import CALLBACKS, PARAMETERS, SELECTING
 from reid_lab.types import Has, Role
 
 DECLARING = ("reid_lab.callbacks.", "reid_lab.dataset.")
@@ -22,14 +24,21 @@ USUAL = {
 
 def role_of_callback(node: Mapping[str, Any]) -> Role:
     """The role of a callback by its node in a config; `training` if it declares none."""
-    role: Role = getattr(_target(str(node.get("_target_"))), "role", "training")
+    target = str(node.get("_target_"))
+    role: Role = _declared_by(target, "role", CALLBACKS.get(target), "training")
     return "training" if _monitors(node) else role
 
 
 def selects_weights(node: Mapping[str, Any]) -> bool:
     """Whether a callback may select weights by validation: it declares so, or has a `monitor`."""
-    declares = getattr(_target(str(node.get("_target_"))), "selects_weights", False)
-    return bool(declares) or _monitors(node)
+    target = str(node.get("_target_"))
+    known = target in SELECTING if target in CALLBACKS else None
+    return bool(_declared_by(target, "selects_weights", known, False)) or _monitors(node)
+
+
+def _declared_by(target: str, attribute: str, known: Any, default: Any) -> Any:
+    """What the table has of a callback; else what its class declares."""
+    return getattr(_target(target), attribute, default) if known is None else known
 
 
 def _monitors(node: Mapping[str, Any]) -> bool:
@@ -45,7 +54,10 @@ def role_of_setting(node: Mapping[str, Any], name: str, path: str = "") -> Role:
         path: dotted key of the node.
     """
     target = node.get("_target_", USUAL.get(path))
-    return "training" if target is None else declared(str(target)).get(name, "training")
+    if target is None:
+        return "training"
+    known = PARAMETERS.get(str(target))
+    return (declared(str(target)) if known is None else known).get(name, "training")
 
 
 @cache

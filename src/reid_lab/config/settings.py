@@ -20,9 +20,9 @@ from reid_lab.checkpoint import check_resumable, read_checkpoint
 from reid_lab.config import nodes
 from reid_lab.config.build import build_data
 from reid_lab.config.check import ConfigError, check_config
+from reid_lab.config.choices import choices, default_choices
 from reid_lab.config.dry_run import try_callbacks, try_memory, try_model, try_packages, try_trainer
 from reid_lab.config.from_checkpoint import use_trained_network
-from reid_lab.config.overrides import choices, default_choices
 from reid_lab.config.paths import LAST, NAME_FIX, NAMES, is_name, last_checkpoint, resumable
 from reid_lab.config.resume import different_settings
 from reid_lab.cost.allocator import Allocator

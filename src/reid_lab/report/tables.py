@@ -8,18 +8,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from reid_lab.output.console import NOTHING
 from reid_lab.report.load import Run
 from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.results.rows.budget import BASELINE, PolicyRow, StreamRow
 
 EVERY = 5  # budgets of a stream, of which one is a row
-WIDE = 96  # columns of a terminal that hold all of the table of exits
 HEADS = {
     "rank1": "Rank-1",
     "rank5": "Rank-5",
@@ -271,23 +265,3 @@ def _count(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return NOTHING if value is None else str(value)
     return f"{value:,}"
-
-
-def print_exits(exits: Sequence[ExitRow], console: Console | None = None) -> None:
-    """Print one row per exit; the one with the best Rank-1 is bold.
-
-    On narrow terminals, the mAP by the trapezoid rule is left out.
-    """
-    console = console or Console()
-    content = exits_table(exits, trapezoid=console.width >= WIDE)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),  # fits a terminal of 80 columns
-    )
-    for index, head in enumerate(content.header):
-        name = index < content.names
-        table.add_column(head, justify="left" if name else "right", no_wrap=not name)
-    for index, row in enumerate(content.rows):
-        # Text, not str: a name in [brackets] is not markup
-        table.add_row(*map(Text, row), style="bold" if index == content.best else "")
-    console.print(table)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from reid_lab.retrieval.metrics import ACCURACIES, Ranking
+from reid_lab.retrieval.accuracies import ACCURACIES
+
+if TYPE_CHECKING:  # torch is slow to import, and comparing runs does not need it
+    from torch import Tensor
+
+    from reid_lab.retrieval.metrics import Ranking
 
 RESAMPLES, LEVEL = 1000, 0.95
 Unit = Literal["identities", "queries"]  # what is drawn

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reid_lab.retrieval.accuracies import CMC_RANKS
 from reid_lab.retrieval.checks import NoMatchError
-
-CMC_RANKS = (1, 5, 10, 20)
-ACCURACIES = (*(f"rank{k}" for k in CMC_RANKS), "mAP", "mAP_trapezoid", "mINP")
 
 
 @dataclass(frozen=True)
