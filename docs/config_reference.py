@@ -20,9 +20,8 @@ import yaml
 from annotated_types import Le
 
 from reid_lab.config.check import HYDRA_KEYS, call_of
+from reid_lab.config.choices import conf_dir, default_choices
 from reid_lab.config.nodes import locate
-from reid_lab.config.overrides import default_choices
-from reid_lab.config.paths import conf_dir
 from reid_lab.config.settings import Settings
 from reid_lab.output.words import describe
 from reid_lab.types import INT32, PerCore

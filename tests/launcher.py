@@ -33,7 +33,7 @@ HEAVY = (
     *("torch", "pytorch_lightning", "hydra", "faiss", "matplotlib.pyplot", "scipy.stats"),
     *("reid_lab.run.run", "reid_lab.config.build", "reid_lab.report", "reid_lab.doctor.examine"),
     *("reid_lab.cli.gallery_actions", "reid_lab.export.checkpoint", "reid_lab.frontier.tables"),
-    *("reid_lab.runtime.command", "reid_lab.profiling.measure"),
+    *("reid_lab.runtime.files", "reid_lab.profiling.measure"),
 )
 MEMORY = 6 << 30  # bytes that a command may take beside what the parent has mapped
 

@@ -25,7 +25,8 @@ from torchvision.models.densenet import _DenseBlock
 
 from reid_lab.backbone import Backbone
 from reid_lab.config.build import build_model
-from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.choices import conf_dir
+from reid_lab.config.paths import register_resolvers
 from reid_lab.model import Distilled, ReidModule
 from reid_lab.model.teacher import Teacher
 

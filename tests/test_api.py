@@ -16,7 +16,8 @@ import reid_lab
 
 ROOT = Path(__file__).parents[1]
 LAZY = ("reid_lab", "reid_lab.budget", "reid_lab.config", "reid_lab.dataset", "reid_lab.doctor")
-LAZY += ("reid_lab.export", "reid_lab.gallery", "reid_lab.profiling", "reid_lab.run")
+LAZY += ("reid_lab.export", "reid_lab.frontier", "reid_lab.gallery", "reid_lab.profiling")
+LAZY += ("reid_lab.report", "reid_lab.retrieval", "reid_lab.run", "reid_lab.serve")
 NAMES = [
     (package, name)
     for package in LAZY

@@ -11,8 +11,7 @@ import pytest
 from annotated_types import Ge, Le
 
 from docs.config_reference import PLACE, Key, allowed_of, described, files, filled, keys
-from reid_lab.config.overrides import default_choices
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import conf_dir, default_choices
 from reid_lab.model import HAN, PLA
 from reid_lab.types import PerCore
 

@@ -24,7 +24,7 @@ tomllib = pytest.importorskip("tomllib")  # Python 3.11
 # the files that the service, and the export of its people, import
 IMPORTED = """
 import sys
-import reid_lab.cli.main, reid_lab.serve.command, reid_lab.serve.export_people
+import reid_lab.cli.main, reid_lab.serve.open, reid_lab.serve.people_export
 print(*(m.__file__ for name, m in sys.modules.items() if name.partition(".")[0] == "reid_lab"))
 """
 ELSEWHERE = {"reid_lab", "msvcrt"}

@@ -39,11 +39,12 @@ POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "m
 ELSEWHERE = {"os.fork", "os.geteuid", "os.getuid", "os.killpg", "os.setsid", "os.uname"}
 ELSEWHERE |= {"os.sched_getaffinity", "os.O_DIRECTORY", "os.O_NOFOLLOW", "os.mkfifo"}
 ELSEWHERE |= {"signal.SIGKILL", "signal.SIGHUP", "signal.SIGALRM", "signal.SIGUSR1"}
-# commands that no function does yet
-WITH_ARGUMENTS = {"frontier/best.py", "frontier/show.py"}
-WITH_ARGUMENTS |= {"gallery/embed_command.py", "gallery/fiftyone_csv.py", "gallery/soften.py"}
-WITH_ARGUMENTS |= {"run/workspace.py", "runtime/command.py"}
-WITH_ARGUMENTS |= {"serve/command.py", "serve/export_people.py"}
+# modules outside cli/ that print, and why
+PRINTING = {
+    "__main__.py": "Hydra's command line",
+    "callbacks/progress.py": "Lightning's progress bar",
+    "export/timed.py": "a process of ours, whose parent reads the line",
+}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMMON = {"types", "errors", "optional", "protocol", "interrupt"}  # of no layer
 
@@ -160,12 +161,30 @@ class A:
 @pytest.mark.parametrize("layer", [layer for layer in ORDER if layer != "cli"])
 def test_arguments_of_the_command_line_stay_in_cli(layer: str) -> None:
     """What a command does can be called from Python, with keyword arguments."""
+    assert [path for path in files_of(layer) if "argparse" in imports(path)] == []
+
+
+def prints(tree: ast.AST) -> Iterator[str]:
+    """Calls that write to the terminal: of print, or of a console."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name == "print" or re.search(r"(std(out|err)|[Cc]onsole)\.(print|write)$", name):
+                yield name
+
+
+def test_only_cli_prints() -> None:
+    """Packages return results, and log what informs at INFO."""
     found = {
-        path.relative_to(PACKAGE).as_posix()
-        for path in files_of(layer)
-        if "argparse" in imports(path)
+        path.relative_to(PACKAGE).as_posix(): names
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] != "cli"
+        for names in [{*prints(ast.parse(path.read_text(encoding="utf-8")))}]
+        if names
     }
-    assert found == {path for path in WITH_ARGUMENTS if path.split("/")[0] == layer}
+    assert found.keys() == PRINTING.keys()
+    text = "print(1); stdout.print(2); sys.stderr.write(3); self._bar.console.print(4); pprint(5)"
+    assert len([*prints(ast.parse(text))]) == 4
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)

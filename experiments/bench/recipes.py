@@ -16,8 +16,8 @@ from pytorch_lightning.profilers import SimpleProfiler
 from rich.table import Table
 
 from reid_lab.config.build import build_data, build_model, build_trainer
+from reid_lab.config.choices import conf_dir
 from reid_lab.config.overrides import composed
-from reid_lab.config.paths import conf_dir
 from reid_lab.cost.allocator import keep_blocks
 from reid_lab.run.run import prepare_torch
 

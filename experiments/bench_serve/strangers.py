@@ -23,7 +23,7 @@ from experiments.bench_serve.__main__ import own
 from reid_lab.files.tables import write_csv
 from reid_lab.results.provenance import commit, machine
 from reid_lab.runtime.model import Model
-from reid_lab.serve.command import open_people
+from reid_lab.serve.open import open_people
 from reid_lab.serve.people import People
 
 DRAWS = 1_000  # of people, for an interval: images of a person are alike

@@ -19,9 +19,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from reid_lab.cli.command import piped
+from reid_lab.cli.run_help import HELP, help_text
 from reid_lab.compat.hydra import option_names
+from reid_lab.config.choices import conf_dir
 from reid_lab.config.overrides import explain, without_nulls
-from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.config.paths import register_resolvers
 from reid_lab.config.renamed import with_new_names
 from reid_lab.errors import UserError
 from reid_lab.interrupt import (
@@ -32,13 +34,12 @@ from reid_lab.interrupt import (
     raise_on_signals,
     status_of,
 )
-from reid_lab.run.multirun import print_pending
 
 register_resolvers()
 FULL = "HYDRA_FULL_ERROR"
 USAGE = """\
 example: reid-lab run +experiment=demo model.lr=1e-4
-reid-lab run --help shows the keys"""  # the form of the other commands
+reid-lab run --cfg job shows the keys"""  # the form of the other commands
 _users = os.environ.get(FULL)  # =1 shows the traceback of any error
 _started = False
 
@@ -60,11 +61,13 @@ def _environment(full: str | None) -> Iterator[None]:
 def _job(cfg: DictConfig) -> Any:
     global _started
     _started = True
-    from reid_lab.run.run import run  # torch is slow to import, and --help does not need it
+    # torch is slow to import, and --help does not need it
+    from reid_lab.cli.show.run import Printed
+    from reid_lab.run.run import run
 
     with _environment(_users):  # also of the processes that it starts
         try:
-            return run(cfg)
+            return run(cfg, Printed())
         except Interrupted as stop:
             if stop.code != TIME_IS_UP or HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
@@ -90,6 +93,9 @@ def _main() -> int:
     global _started
     _started = False  # of a command before, in the same process
     words = sys.argv[1:]
+    if {*HELP} & {*words}:
+        print(help_text(words), end="")
+        return 0
     if wrong := command_of_reid_lab(words) or wrong_options(words):
         print(f"error: {wrong}\n{USAGE}", file=sys.stderr)
         return 2
@@ -113,8 +119,16 @@ def _main() -> int:
         print(f"{FULL}=1 shows the traceback.", file=sys.stderr)
         return 1
     finally:
-        print_pending()
+        _print_pending()
     return 0
+
+
+def _print_pending() -> None:
+    """Print the table of a multirun, which a callback of Hydra has collected."""
+    if "reid_lab.run.multirun" in sys.modules:
+        from reid_lab.cli.show.run import print_pending
+
+        print_pending()
 
 
 def _first() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 
@@ -18,6 +18,26 @@ class UserError(ValueError):
 
 class SpaceWarning(UserWarning):
     """The early exits of a network do not fit its shared space: their queries find less."""
+
+
+class Note(str):
+    """A note that names arguments of a function; commands show `command_text`, with options."""
+
+    command_text: str
+
+    def __new__(cls, text: str = "", command_text: str = "") -> Note:
+        note = super().__new__(cls, text)
+        note.command_text = command_text or text
+        return note
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Note, (str(self), self.command_text)
+
+
+def joined(notes: Iterable[str]) -> Note:
+    """The notes that are not empty, one per line."""
+    kept = [note if isinstance(note, Note) else Note(note) for note in notes if note]
+    return Note("\n".join(kept), "\n".join(note.command_text for note in kept))
 
 
 E = TypeVar("E", bound=UserError)

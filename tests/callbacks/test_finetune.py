@@ -264,15 +264,15 @@ def test_thresholds_are_those_of_the_best_weights(
     assert str(best["callbacks"][KEY]) != str(last["callbacks"][KEY])
 
 
-def test_the_preflight_changes_nothing(
-    composed: Compose, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_preflight_changes_nothing(composed: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "reid_lab")
     ends = []
     for name, overrides in (("with", ()), ("without", ("callbacks.preflight=null",))):
         cfg = composed(*FEW, *SIX, *overrides, run=name)
         metrics = run(cfg)
-        printed = capsys.readouterr().out
-        assert ("training: 6 steps of 2 x 2 images at 64x32, about" in printed) == (name == "with")
+        told = caplog.text
+        caplog.clear()
+        assert ("training: 6 steps of 2 x 2 images at 64x32, about" in told) == (name == "with")
         folder = Path(cfg.run_dir)
         ends.append((metrics, logged(folder, "train/loss"), saved(folder, "last.ckpt")))
     (metrics, losses, state), (metrics2, losses2, state2) = ends

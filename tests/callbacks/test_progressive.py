@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from reid_lab.callbacks import ProgressiveSearch, SearchError
 from reid_lab.callbacks.progressive import restore, snapshot
 from reid_lab.config.build import build_data, build_model, build_trainer
-from reid_lab.config.paths import conf_dir, last_checkpoint, register_resolvers
+from reid_lab.config.choices import conf_dir
+from reid_lab.config.paths import last_checkpoint, register_resolvers
 from reid_lab.errors import UserError
 from reid_lab.model import PLA, ReidModule
 from reid_lab.model.base import DivergedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from pathlib import Path
 
@@ -47,8 +48,9 @@ def trained(composed: Compose) -> tuple[list[dict[str, str]], int]:
 
 
 def test_a_known_device_logs_its_share(
-    composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "reid_lab")
     monkeypatch.setitem(peak.PEAKS, "cpu", {"fp32": PEAK / 1e12})
     rows, mul_adds = trained(composed)
     assert rows[0]["step"] == "1"  # the second step; Lightning repeats it until the next
@@ -56,16 +58,16 @@ def test_a_known_device_logs_its_share(
         share = 6 * mul_adds * float(row["train/images_per_second"]) / PEAK
         assert float(row["train/peak_share"]) == pytest.approx(share, rel=1e-5)
     line = r"trained at ([\d,]+) images/s \(mean, without validation\), ([\d.]+)% of the peak in"
-    (found,) = re.findall(line, capsys.readouterr().out)
+    (found,) = re.findall(line, caplog.text)
     share = 100 * 6 * mul_adds * float(found[0].replace(",", "")) / PEAK
     assert float(found[1]) == pytest.approx(share, rel=0.05)
 
 
 def test_an_unknown_device_logs_images_alone(
-    composed: Compose, capsys: pytest.CaptureFixture[str]
+    composed: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "reid_lab")
     rows, _ = trained(composed)
     assert rows
     assert "train/peak_share" not in rows[0]
-    output = capsys.readouterr().out
-    assert re.search(r"trained at [\d,]+ images/s \(mean, without validation\)\n", output)
+    assert re.search(r"trained at [\d,]+ images/s \(mean, without validation\)\n", caplog.text)

@@ -19,7 +19,7 @@ from reid_lab.checkpoint import (
     open_model,
     register,
 )
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import conf_dir
 from reid_lab.config.teacher import load_teacher
 from reid_lab.errors import UserError
 from reid_lab.loss import BatchHardTriplet

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from reid_lab.checkpoint import load_model, read_checkpoint
-from reid_lab.config.paths import conf_dir, last_checkpoint, register_resolvers, run_dir
+from reid_lab.config.choices import conf_dir
+from reid_lab.config.paths import last_checkpoint, register_resolvers, run_dir
 from reid_lab.config.renamed import with_new_names
 from reid_lab.config.resume import _settings, differences
 from reid_lab.gallery.store import SavedGallery

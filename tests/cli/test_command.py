@@ -17,20 +17,20 @@ from reid_lab.errors import UserError
 
 # command -> words that are enough, and what is interrupted
 COMMANDS = {
-    "compare": ("a b", "reid_lab.frontier.compare.compare"),
+    "compare": ("a b", "reid_lab.frontier.compare.compare_runs"),
     "cost": ("+experiment=demo", "reid_lab.profiling.measure.measure_costs"),
     "doctor": ("dataset=folder", "reid_lab.doctor.examine.examine_data"),
     "embed": (
         "--checkpoint a.ckpt --images b --out c.npz",
-        "reid_lab.gallery.embed_command.read_images",
+        "reid_lab.gallery.embedded_file.read_images",
     ),
     "export": ("--checkpoint a.ckpt --out b", "reid_lab.export.checkpoint.export_checkpoint"),
-    "export-fiftyone": ("g --out x", "reid_lab.gallery.fiftyone_csv.export"),
-    "export-people": ("p --out x", "reid_lab.serve.export_people.export"),
-    "frontier": ("runs", "reid_lab.frontier.show.show"),
+    "export-fiftyone": ("g --out x", "reid_lab.gallery.fiftyone_csv.export_fiftyone"),
+    "export-people": ("p --out x", "reid_lab.serve.people_export.export_people"),
+    "frontier": ("runs", "reid_lab.frontier.draw.draw_frontier"),
     "gallery": ("info g", "reid_lab.cli.gallery_content.GalleryRows.open_rows"),
-    "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.command.Model"),
-    "serve": ("--model g --people p", "reid_lab.serve.command.Model"),
+    "runtime": ("g a.jpg --out o.npz", "reid_lab.runtime.model.Model"),
+    "serve": ("--model g --people p", "reid_lab.serve.open.Model"),
     "soften": (
         "--checkpoint a.ckpt --images b --out c",
         "reid_lab.gallery.soften.read_images",

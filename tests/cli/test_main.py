@@ -13,6 +13,8 @@ import pytest
 from reid_lab import __version__
 from reid_lab.cli.gallery_content import ACTIONS
 from reid_lab.cli.main import RUN, complete, main, tree
+from reid_lab.config.choices import choices, default_choices, groups
+from tests.frontier.runs import make_run
 
 COMMANDS = list(tree()[1])
 # command -> the module that it was run as before 0.2
@@ -58,16 +60,49 @@ def test_what_was_never_run_is_experimental(capsys: pytest.CaptureFixture[str]) 
     assert "Ray are experimental" in (docs / "training.md").read_text(encoding="utf-8")
 
 
-def test_help_of_a_run_is_hydras() -> None:
-    done = call(RUN, "--help")
-    assert done.returncode == 0 and "python -m reid_lab +experiment=demo" in done.stdout
+def test_help_of_a_run_is_a_help_text(tmp_path: Path) -> None:
+    """Not the whole config, which `--cfg job` prints."""
+    (tmp_path / "mine" / "backbone").mkdir(parents=True)
+    (tmp_path / "mine" / "backbone" / "tiny.yaml").touch()
+    done = call(RUN, "--config-dir", str(tmp_path / "mine"), "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("usage: reid-lab run ") and "_target_" not in done.stdout
+    assert "python -m reid_lab +experiment=demo" in done.stdout
+    text = re.sub(r"\n {6}", " ", done.stdout)
+    for group in groups():
+        plus = "+" * (group in ("experiment", "sweep"))
+        (line,) = re.findall(rf"^  {re.escape(plus + group)}(?: \[.*?\])?: (.*)$", text, re.M)
+        own = ["tiny"] if group == "backbone" else []
+        assert line.split(", ") == sorted([*choices(group), *own])
+    assert all(f" {group} [{name}]: " in text for group, name in default_choices().items())
+    assert "--cfg job" in text and len(re.findall("^  reid-lab run ", text, re.M)) == 3
+    assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-def test_help_imports_nothing_slow() -> None:
-    code = "import sys; from reid_lab.cli.main import main; main(['gallery', 'build', '--help'])"
+@pytest.mark.parametrize("words", [["gallery", "build"], ["frontier"], ["run"], []], ids=str)
+def test_help_imports_nothing_slow(words: list[str]) -> None:
+    imported = modules_after([*words, "--help"])
+    assert not {*SLOW, "hydra", "omegaconf"} & imported
+
+
+def modules_after(words: list[str]) -> set[str]:
+    """The packages that a command has imported."""
+    code = f"import sys; from reid_lab.cli.main import main; main({words!r})"
     code += "; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not SLOW & set(done.stderr.split())
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_reading_runs_imports_neither_torch_nor_lightning(tmp_path: Path) -> None:
+    callbacks = "callbacks: {ranking: {_target_: reid_lab.callbacks.RankingEvaluation}}\n"
+    for seed, name in enumerate("ab"):
+        make_run(tmp_path / "runs" / name, "one", seed, more=callbacks)
+    for words in (
+        ["frontier", str(tmp_path / "runs"), "--out", str(tmp_path / "out")],
+        ["compare", str(tmp_path / "runs/a"), str(tmp_path / "runs/b")],
+    ):
+        assert not {"torch", "pytorch_lightning", "hydra", "scipy"} & modules_after(words)
+    assert (tmp_path / "out" / "frontier.html").is_file()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reid_lab.cli.main import main, tree
-from reid_lab.serve import command as serve
+from reid_lab.serve import open as serve
 
 # words that are enough in front of each option that writes, and the ending of its file
 WRITES = {

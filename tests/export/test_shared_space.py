@@ -24,7 +24,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.upgrade import _new_card
 from reid_lab.retrieval import Ids
 from reid_lab.runtime import ExportError, Gallery, Manifest, Model
-from reid_lab.serve.command import open_people
+from reid_lab.serve.open import open_people
 from reid_lab.serve.scheduler import Scheduler, Target
 from tests.commands import embed as embed_main
 from tests.commands import export, gallery, runtime

@@ -29,7 +29,7 @@ from reid_lab.gallery_format.embedding_files import read_embeddings
 from reid_lab.report.load import load_results
 from reid_lab.runtime.inputs import source_batches
 from reid_lab.runtime.manifest import Manifest
-from reid_lab.serve.export_people import opened
+from reid_lab.serve.people_export import opened
 from reid_lab.serve.people_file import PeopleFile
 
 NONE: Any = None

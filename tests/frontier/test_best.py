@@ -139,8 +139,9 @@ def test_where_nothing_fits_the_cheapest_is_named() -> None:
     ]
     with pytest.raises(FrontierError) as told:
         answer(points, {"mul_adds": 1e6, "latency_p50_ms": 10}, "rank1")
-    assert "--max-mul-adds 1e+06: the least is 2e+07, of a early" in str(told.value)
-    assert "--max-latency-ms 10: no run has latency_p50_ms" in str(told.value)
+    assert "\n  mul_adds 1e+06: the least is 2e+07, of a early" in str(told.value)
+    assert "--max-mul-adds 1e+06: the least is 2e+07, of a early" in told.value.command_text
+    assert "--max-latency-ms 10: no run has latency_p50_ms" in told.value.command_text
 
 
 @pytest.mark.skipif(NODE is None, reason="no node")

@@ -10,7 +10,7 @@ import torch
 
 from reid_lab.callbacks.ranking import query_scores
 from reid_lab.cli.main import main
-from reid_lab.frontier.compare import COMPARISON, CompareError, compare
+from reid_lab.frontier.compare import COMPARISON, CompareError, compare_runs
 from reid_lab.protocol import SINGLE_SHOT
 from reid_lab.results.rows.accuracy import QUERY_SCORES, QueryScoreRow
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
@@ -49,7 +49,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_by_exit_and_at_equal_cost(pair: tuple[Path, Path]) -> None:
-    rows = compare(*pair).rows
+    rows = compare_runs(*pair).rows
     found = [(r.by, r.budget, r.exit_a, r.exit_b, round(6 * r.rank1_difference)) for r in rows]
     assert found == [
         ("exit", 15e6, "early", "early", 1),
@@ -66,7 +66,7 @@ def test_by_exit_and_at_equal_cost(pair: tuple[Path, Path]) -> None:
 def test_a_folder_of_seeds_is_one_side(pair: tuple[Path, Path], tmp_path: Path) -> None:
     run(tmp_path / "seeds" / "0", SMALL, {"early": "110000", "late": "111100"})
     run(tmp_path / "seeds" / "1", SMALL, {"early": "000000", "late": "000000"}, seed=1)
-    (early, *_) = compare(tmp_path / "seeds", pair[1]).rows
+    (early, *_) = compare_runs(tmp_path / "seeds", pair[1]).rows
     assert early.rank1_a == pytest.approx(1 / 6)
     hits = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0] * 6, [1, 0, 0, 0, 0, 0]]).numpy()
     wanted = paired_bootstrap(hits[:2], hits[2:], torch.tensor([1, 1, 2, 3, 3, 3]).numpy())
@@ -93,7 +93,7 @@ def test_a_seed_that_was_run_twice_counts_once(
     same = f"left out: {seeds / 'older'}, as {seeds / 'newer'} has the same settings and seed 0"
     assert same in printed
     assert printed.count("left out") == 1
-    assert compare(seeds, pair[1]).rows[0].rank1_a == pytest.approx(1 / 3)
+    assert compare_runs(seeds, pair[1]).rows[0].rank1_a == pytest.approx(1 / 3)
 
 
 def test_the_command_prints_and_writes(
@@ -103,12 +103,12 @@ def test_the_command_prints_and_writes(
     assert main(["compare", *map(str, pair), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "At equal cost, Rank-1" in printed and "20.0 M: late / early" in printed
-    assert COMPARISON.read(out) == compare(*pair).rows
+    assert COMPARISON.read(out) == compare_runs(*pair).rows
 
 
 def test_exits_of_one_run(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     one = str(pair[0])
-    (row,) = compare(pair[0], pair[0], [("late", "early")]).rows
+    (row,) = compare_runs(pair[0], pair[0], [("late", "early")]).rows
     assert (row.exit_a, row.exit_b, row.budget) == ("late", "early", 20e6)
     assert row.rank1_difference == pytest.approx(2 / 6) and row.rank1_low <= 2 / 6 <= row.rank1_high
     assert main(["compare", one, one, "--exits", "late:early"]) == 0
@@ -134,25 +134,25 @@ def test_runs_that_cannot_be_compared(pair: tuple[Path, Path], tmp_path: Path) -
     hits = {"early": "110000", "late": "111100"}
     other = run(tmp_path / "protocol", SMALL, hits, protocol={"query": "multi"})
     with pytest.raises(CompareError, match="other protocols"):
-        compare(a, other)
+        compare_runs(a, other)
     table = a / "results" / QUERY_SCORES.file
     lines = table.read_text().splitlines()
     table.write_text("\n".join(lines[:-1]))
     with pytest.raises(CompareError, match="tested on other queries .people: queries of"):
-        compare(a, b)
+        compare_runs(a, b)
     table.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
     with pytest.raises(CompareError, match="no columns of the exit 'late'"):
-        compare(a, b)
+        compare_runs(a, b)
     table.unlink()
     with pytest.raises(CompareError, match="no such file; older runs have none: test again"):
-        compare(a, b)
+        compare_runs(a, b)
     run(tmp_path / "mixed" / "0", SMALL, hits)
     run(tmp_path / "mixed" / "1", LARGE, {"early": "110000", "last": "111100"})
     with pytest.raises(CompareError, match="differ only in the seed"):
-        compare(tmp_path / "mixed", b)
+        compare_runs(tmp_path / "mixed", b)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CompareError, match="no finished run"):
-        compare(tmp_path / "empty", b)
+        compare_runs(tmp_path / "empty", b)
 
 
 @pytest.mark.parametrize("protocol", [SINGLE_SHOT, None])

@@ -15,7 +15,7 @@ from experiments.frontier_synthetic.__main__ import (
     run_folder,
     train,
 )
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import conf_dir
 
 TEACHER, STUDENT = Method("t"), Method("p", teacher="t")
 

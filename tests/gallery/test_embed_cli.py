@@ -15,7 +15,7 @@ import pytest
 import reid_lab
 from reid_lab.checkpoint import fingerprint
 from reid_lab.errors import UserError
-from reid_lab.gallery.embed_command import allocate
+from reid_lab.gallery.embedded_file import allocate
 from reid_lab.model import ReidModule
 from reid_lab.output.console import stderr, stdout
 from tests.commands import embed as main
@@ -271,7 +271,7 @@ def test_errors_before_any_work(
         Path(folder).mkdir()
     csv("l.csv", "path", "none.jpg")
     csv("b.csv", "left,top,right,bottom", "nan,0,1,1")
-    monkeypatch.setattr("reid_lab.gallery.embed_command.embed_pixels", None)
+    monkeypatch.setattr("reid_lab.gallery.embedded_file.embed_pixels", None)
     out = () if "--out" in words else ("--out", "o.npz")
     printed = run(*words, *out, status=1)
     assert printed.count("error: ") == 1

@@ -13,8 +13,8 @@ import torch
 
 import faiss  # isort: skip
 
+from reid_lab.cli.show import gallery as show
 from reid_lab.errors import UserError
-from reid_lab.gallery import show
 from reid_lab.gallery.index import INDEX_NAMES, build
 from reid_lab.gallery.planner import Estimate, IndexPlan, plan
 from reid_lab.gallery.probe import Probe

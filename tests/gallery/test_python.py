@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,21 @@ import numpy as np
 import pytest
 
 from reid_lab import build_gallery, link_tracklets, search_gallery
-from reid_lab.errors import SpaceWarning, UserError
+from reid_lab.errors import Note, SpaceWarning, UserError
 from reid_lab.gallery import (
     Embedder,
     SavedGallery,
     add_images,
     calibrate_gallery,
+    embed_to_file,
     evaluate_gallery,
+    export_fiftyone,
     remove_images,
+    soften_images,
     upgrade_gallery,
 )
 from tests.conftest import write_jpegs
+from tests.methods import method, save
 
 NAMES = [f"p{i // 2}/door_c{i % 2 + 1}.jpg" for i in range(16)]  # eight people, two cameras
 
@@ -125,3 +130,78 @@ def test_a_space_that_does_not_fit_is_a_warning(
     monkeypatch.setattr(Embedder, "load", unfit)
     with pytest.raises(SpaceWarning, match=r"last\.ckpt: early exits are far off"):
         build_gallery(people, checkpoint, tmp_path / "g")
+
+
+def test_a_file_of_embeddings(
+    people: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    (people / "p0/broken.jpg").write_bytes(b"\xff\xd8 broken")
+    out = tmp_path / "e.npz"
+    written = embed_to_file(
+        people, checkpoint, out, exits="stage1", progress=lambda *counts: seen.append(counts)
+    )
+    assert (written.path, written.exits, written.images, written.rows) == (
+        out,
+        ("stage1",),
+        16,
+        16,
+    )
+    assert seen == [(0, 17), (17, 17)] and "broken.jpg" in written.broken[0]
+    assert not written.pooled and "--" not in written.note and "pattern=''" in written.note
+    with np.load(out) as file:
+        assert file["stage1"].shape == (16, 16)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"metric": "cosine"}, "metric says how tracklets are pooled: give pool=True, too"),
+        ({"metric": "l2", "pool": True}, "metric='l2': choose euclidean or cosine"),
+        ({"pool": True}, "pool=True needs tracklets, and .* has none"),
+        ({"pattern": "x"}, "not one"),
+        ({"batch_size": 0}, "batch_size=0: give a whole number from 1"),
+        ({"exits": ["nix"]}, "unknown exit 'nix'"),
+    ]
+    for options, message in wrong:
+        images = people / NAMES[0] if "pattern" in options else people
+        with pytest.raises(UserError, match=message) as error:
+            embed_to_file(images, checkpoint, out, **options)
+        assert "--" not in str(error.value)
+    assert "".join(capsys.readouterr()) == ""
+
+
+def test_notes_name_arguments_and_those_of_commands_options(
+    people: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    built = build_gallery(people, checkpoint, tmp_path / "g")
+    assert built.note.endswith("; pattern='' leaves people unknown")
+    assert isinstance(built.note, Note)
+    assert built.note.command_text.endswith("; --pattern '' leaves people unknown")
+    assert pickle.loads(pickle.dumps(built.note)).command_text == built.note.command_text
+
+
+def test_a_data_set_for_fiftyone(
+    people: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_gallery(people, checkpoint, tmp_path / "g")
+    (people / NAMES[0]).unlink()
+    done = export_fiftyone(tmp_path / "g", tmp_path / "f")
+    assert (done.folder, done.images, done.queries, done.missing) == (tmp_path / "f", 16, 0, 1)
+    assert len((tmp_path / "f" / "labels.csv").read_text().splitlines()) == 17
+    with pytest.raises(UserError, match=r"^out=.*f exists: give a new folder") as error:
+        export_fiftyone(tmp_path / "g", tmp_path / "f")
+    assert error.value.command_text.startswith("--out ")
+    with pytest.raises(UserError, match=r"^matches=nix cannot be read"):
+        export_fiftyone(tmp_path / "g", tmp_path / "h", matches="nix")
+    assert "".join(capsys.readouterr()) == ""
+
+
+def test_softened_probabilities(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = save(method("classifier"), tmp_path / "teacher.ckpt")
+    found = soften_images(people, teacher, tmp_path / "s", temperatures=[1, 30], count=2)
+    assert [path.name for path in found.files] == ["softened.csv", "softened.png"]
+    sharp, flat = found.means
+    assert (sharp.temperature, flat.temperature) == (1, 30)
+    assert sharp.largest > flat.largest and sharp.entropy < flat.entropy <= 1 + 1e-9
+    with pytest.raises(UserError, match="temperatures: 0 is not a finite number above 0"):
+        soften_images(people, teacher, tmp_path / "s", temperatures=[0])
+    assert "".join(capsys.readouterr()) == ""

@@ -17,7 +17,7 @@ from torch import Tensor
 from reid_lab.backbone import SmallResNet
 from reid_lab.checkpoint import fingerprint, fingerprint_of, load_model
 from reid_lab.config.build import build_data, build_model, build_trainer
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import conf_dir
 from reid_lab.config.settings import check
 from reid_lab.config.teacher import load_teacher
 from reid_lab.dataset import read_layout

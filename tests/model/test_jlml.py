@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from reid_lab.backbone import WeightsError
 from reid_lab.callbacks import RankingEvaluation
 from reid_lab.config.build import build_data, build_model, build_trainer
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import conf_dir
 from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.model import JLML
 from tests.conftest import Compose

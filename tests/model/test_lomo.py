@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from reid_lab.checkpoint import load_model
 from reid_lab.classical import Lomo, PairsError
 from reid_lab.classical.retinex import READINGS
-from reid_lab.config.paths import conf_dir
+from reid_lab.config.choices import conf_dir
 from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.dataset import ReidDataModule, Split, Transforms, read_layout
 from reid_lab.dataset.transforms import normalise

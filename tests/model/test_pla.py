@@ -14,8 +14,8 @@ from reid_lab.backbone import ResNet, SmallResNet
 from reid_lab.callbacks import ProgressiveSearch
 from reid_lab.checkpoint import load_model
 from reid_lab.config.build import build_model
+from reid_lab.config.choices import conf_dir
 from reid_lab.config.from_checkpoint import use_trained_network
-from reid_lab.config.paths import conf_dir
 from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.loss import generalised_batch_hard
 from reid_lab.model import PLA

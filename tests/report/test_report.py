@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from reid_lab.cli.show.run import print_exits
 from reid_lab.files.stored import StoredFileError
 from reid_lab.files.tables import write_csv, write_json
 from reid_lab.report import (
@@ -43,7 +44,6 @@ from reid_lab.report.tables import (
     operating_points_table,
     percent,
     points,
-    print_exits,
     protocol_line,
     rate,
     rates_table,

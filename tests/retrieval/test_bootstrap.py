@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from reid_lab.retrieval.accuracies import ACCURACIES
 from reid_lab.retrieval.bootstrap import bootstrap, paired_bootstrap
-from reid_lab.retrieval.metrics import ACCURACIES, Ranking
+from reid_lab.retrieval.metrics import Ranking
 
 PIDS = torch.tensor([7, 7, 7, 3, 3, 9, 5, 5, 5, 5, 2, 2])
 

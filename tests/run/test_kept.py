@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import shlex
@@ -80,7 +81,7 @@ def test_a_test_that_is_killed_leaves_everything_as_it_was(
 
 
 def test_a_finished_run_resumed_elsewhere_is_whole_there(
-    composed: Compose, capsys: pytest.CaptureFixture[str]
+    composed: Compose, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its metrics are logged at the same step, too.
 
@@ -88,12 +89,15 @@ def test_a_finished_run_resumed_elsewhere_is_whole_there(
     and a loop that has nothing to do does not count it. Compared by step and name, all 7 metrics
     of 6 exits and references then seemed to differ, though every value was the same.
     """
+    caplog.set_level(logging.INFO, "reid_lab")
     cfg = composed(*FEW)
     run(cfg)
     last = last_checkpoint(Path(cfg.run_dir))
     other = composed(*FEW, f"ckpt_path={last}", run="other")
     run(other)
-    assert f"nothing to train: {last} is at step 6 already" in capsys.readouterr().out
+    assert f"nothing to train: {last} is at step 6 already" in caplog.text
+    assert f"report: {other.run_dir}" in caplog.text
+    assert "mAP" not in capsys.readouterr().out  # the command shows the accuracies
     one, two = kept(Path(cfg.run_dir)), kept(Path(other.run_dir))
     alike = ("checkpoints/last.ckpt", "training.json")
     alike += tuple(f"results/{name}.csv" for name in ("exits", "stream", "anytime"))

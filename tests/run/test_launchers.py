@@ -37,7 +37,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from reid_lab.run.multirun import print_pending
+from reid_lab.cli.show.run import print_pending
 from reid_lab.config.paths import register_resolvers
 
 register_resolvers()

@@ -19,7 +19,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from reid_lab.config.paths import conf_dir, register_resolvers
+from reid_lab.cli.show.run import print_pending
+from reid_lab.config.choices import conf_dir
+from reid_lab.config.paths import register_resolvers
 from reid_lab.report.sweep import Swept
 from reid_lab.run import multirun
 from reid_lab.run.jobs import Job, command_of, read_jobs
@@ -41,7 +43,7 @@ import json
 from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from reid_lab.run.multirun import print_pending
+from reid_lab.cli.show.run import print_pending
 from reid_lab.config.paths import register_resolvers
 
 register_resolvers()
@@ -331,8 +333,8 @@ def test_any_summary_can_be_read(
     assert [job.number for job in jobs] == ["2", "10", "x", "y"]
     assert [job.overrides for job in jobs] == [{"a": "1"}, {"a": "2", "~b": ""}, {}, {}]
     monkeypatch.setattr(multirun, "_pending", (tmp_path, multirun.RunsTable()))
-    multirun.print_pending()
-    multirun.print_pending()
+    print_pending()
+    print_pending()
     assert capsys.readouterr().out.count("Runs (") == 1
 
 
@@ -370,7 +372,7 @@ def test_a_sweep_with_an_axis_is_drawn(tmp_path: Path) -> None:
         "sweep_rank1.png",
     ]
     assert "sweep_rank1.png" in done.stdout
-    assert "none: no results, or of several keys: nobody is not drawn" in done.stderr
+    assert "none: no results, or of several keys: nobody is not drawn" in done.stdout
     assert not list(tmp_path.glob("one/*.png"))
 
 

@@ -23,8 +23,9 @@ from reid_lab.callbacks import BudgetError
 from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.config.build import build_data, build_model
 from reid_lab.config.check import ConfigError, check_config
+from reid_lab.config.choices import conf_dir
 from reid_lab.config.from_checkpoint import use_trained_size, use_trained_view
-from reid_lab.config.paths import conf_dir, last_checkpoint
+from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.renamed import SWEEPS
 from reid_lab.config.settings import Settings, check
 from reid_lab.dataset import ReidDataModule

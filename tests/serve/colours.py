@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from reid_lab.serve.admission import Admission
-from reid_lab.serve.command import listening_at, serve
 from reid_lab.serve.frontier import read_frontier
 from reid_lab.serve.guard import Limits
 from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.metrics import Metrics
+from reid_lab.serve.open import listening_at, serve
 from reid_lab.serve.people import People
 from reid_lab.serve.scheduler import Scheduler, Target
 from reid_lab.serve.service import Service

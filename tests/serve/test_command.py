@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +15,20 @@ import torch
 pytest.importorskip("fastapi")
 pytest.importorskip("onnxruntime")
 
+from reid_lab.cli.serve import describe, gain, work
 from reid_lab.errors import UserError
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.images import read
 from reid_lab.runtime.model import Model
-from reid_lab.serve.command import (
-    _gain,
+from reid_lab.serve.in_force import InForce, Serving
+from reid_lab.serve.open import (
+    ServiceFolders,
     listening_at,
     only_service_of,
     open_people,
-    run,
+    open_service,
     upgrader_of,
 )
-from reid_lab.serve.in_force import InForce, Serving
 from reid_lab.serve.people import NewImage
 from reid_lab.serve.scheduler import Scheduler, Target
 from tests.commands import arguments, export, gallery
@@ -85,12 +88,11 @@ def test_a_new_model_with_its_galleries(folder: Path, people: Path, tmp_path: Pa
     for exit in EXITS:
         shutil.copytree(folder / exit, tmp_path / exit)
     (tmp_path / "model").symlink_to(folder / "out")
-    words = ["--model", str(tmp_path / "model"), "--people", str(tmp_path / "p.sqlite")]
-    args = arguments("serve", [*words, "--gallery", *map(str, galleries), "--threads", "1"])
-    model = Model(args.model, threads=1)
-    known = open_people(args.people, model, args.gallery)
+    folders = ServiceFolders(tmp_path / "model", tuple(galleries), threads=1)
+    model = folders.opened()
+    known = open_people(tmp_path / "p.sqlite", model, galleries)
     in_force = InForce(Serving(model, known, Scheduler(model, known, Target())))
-    upgrader = upgrader_of(args, in_force, Target())
+    upgrader = upgrader_of(folders, in_force, Target())
     count = len(known)
     known.add("anna", [NewImage(thumbnail=png(200, 10, 10))], _of_red(model))
 
@@ -151,15 +153,51 @@ def test_galleries_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_new_file_of_people_is_told(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """So that a mistyped one is not taken for people who were lost."""
+    caplog.set_level(logging.INFO, "reid_lab.serve")
     model, told = Model(folder / "out", threads=1), []
     for name in ("people.sqlite", "people.sqlite", "poeple.sqlite"):
         open_people(tmp_path / name, model, []).close()
-        told.append(capsys.readouterr().out)
-    new = f"{tmp_path / 'poeple.sqlite'}: a new file, without people; beside it: people.sqlite\n"
-    assert told == [f"{tmp_path / 'people.sqlite'}: a new file, without people\n", "", new]
+        told.append([record.getMessage() for record in caplog.records])
+        caplog.clear()
+    new = f"{tmp_path / 'poeple.sqlite'}: a new file, without people; beside it: people.sqlite"
+    assert told == [[f"{tmp_path / 'people.sqlite'}: a new file, without people"], [], [new]]
+
+
+def refused(model: Path, people: Path, **options: Any) -> None:
+    with open_service(model, people, threads=1, **options):
+        pytest.fail("it listens")
+
+
+def test_a_service_is_described_and_closed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = tmp_path / "p.sqlite"
+    galleries = [folder / exit for exit in EXITS]
+    with open_service(
+        folder / "out", people, galleries=galleries, threads=1, port=0, target=Target(mean_ms=None)
+    ) as service:
+        assert service.url.startswith("http://127.0.0.1:") and service.images > service.people > 0
+        assert (service.metric, service.costs.exits) == ("euclidean", EXITS)
+        assert service.planned_ms is None and service.whole_ms > 0
+        assert "".join(capsys.readouterr()) == ""
+        describe(service)
+        first, *_, last = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"{service.people:,} people, ") and last == service.url
+        port = service.url.rpartition(":")[2]
+        with pytest.raises(UserError, match="give another host or port") as error:
+            refused(folder / "out", tmp_path / "q.sqlite", port=int(port))
+        assert error.value.command_text.endswith("give another --host or --port")
+        with pytest.raises(UserError, match="another service: stop it, or give another file of"):
+            refused(folder / "out", people)
+    listening_at("127.0.0.1", int(port)).close()
+    with only_service_of(people):
+        pass
+    with pytest.raises(UserError, match="host 0.0.0.0 is reached .*: give a key") as error:
+        refused(folder / "out", people, host="0.0.0.0")
+    assert "REID_LAB_API_KEY" in error.value.command_text
 
 
 def test_margins_equal_naive_ones(folder: Path, people: Path, tmp_path: Path) -> None:
@@ -188,7 +226,7 @@ def test_a_second_service_of_the_same_people_is_refused(
         words = ["--model", str(folder / "out"), "--people", str(people)]
         with monkeypatch.context() as patch, pytest.raises(UserError, match=busy):
             patch.setattr(Model, "open_whole", lambda model: pytest.fail("it was loaded"))
-            run(arguments("serve", words))
+            work(arguments("serve", words))
         with only_service_of(tmp_path / "q.sqlite"):
             pass
     with only_service_of(people):
@@ -215,5 +253,5 @@ def test_an_address_in_use(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_saves_no_time_is_told() -> None:
-    assert _gain(0.4, 0.6).endswith("0.60 ms if all take the last exit")
-    assert "early exit costs more than it saves; leave out the budget" in _gain(0.7, 0.6)
+    assert gain(0.4, 0.6).endswith("0.60 ms if all take the last exit")
+    assert "early exit costs more than it saves; leave out the budget" in gain(0.7, 0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -163,8 +164,12 @@ def full(*args: object) -> Any:
 
 
 def test_a_failed_clean_up_is_no_failed_upgrade(
-    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path,
+    opened: Opened,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "reid_lab.serve.upgrade")
     people = opened(tmp_path / "p.sqlite")
     rows = Colours().embed(plain(*RED)[None])
     people.add("anna", [NewImage(thumbnail=png(*RED))], rows)
@@ -191,7 +196,8 @@ def test_a_failed_clean_up_is_no_failed_upgrade(
         "overwritten (",
     ):
         assert part in state.message
-    assert "the old model" not in capsys.readouterr().out
+    assert "the old model" not in caplog.text
+    assert caplog.messages == [state.message]
     assert not old.scheduler._thread.is_alive()
     in_force.now.scheduler.close()
     monkeypatch.undo()

@@ -1,8 +1,9 @@
-"""Steps, hours and memory of a training, printed before its first step."""
+"""Steps, hours and memory of a training, logged before its first step."""
 
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ from reid_lab.errors import UserError
 from reid_lab.model import ReidModule
 from reid_lab.types import Points, Role
 
+log = logging.getLogger(__name__)
 ADAM = 2  # tensors that an optimiser keeps for each weight, at most
 
 
 class Preflight(pl.Callback):
-    """Times forward and backward passes on noise and prints the expected time and memory.
+    """Times forward and backward passes on noise and logs the expected time and memory.
 
     Passes run on a copy of the network: weights, batch norm statistics, optimiser state and random
     states are unchanged. The time excludes reading images, the optimiser and validations.
@@ -58,7 +60,7 @@ class Preflight(pl.Callback):
                     "smaller network, or trainer.precision=bf16-mixed"
                 ) from error
         if trainer.is_global_zero:
-            print(
+            log.info(
                 f"training: {steps:,} steps of {batches_of(data)}, about "
                 f"{duration(steps * seconds)} ({seconds:.2g} s a step, measured, without "
                 f"validations), {decimal(memory)} of memory"

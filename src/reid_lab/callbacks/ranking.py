@@ -34,9 +34,9 @@ from reid_lab.results.rows.accuracy import (
     WeightRow,
 )
 from reid_lab.retrieval import PCA, Embeddings, Evaluation, Exit, Ids, evaluate
+from reid_lab.retrieval.accuracies import ACCURACIES
 from reid_lab.retrieval.cameras import camera_pairs
 from reid_lab.retrieval.checks import NoMatchError
-from reid_lab.retrieval.metrics import ACCURACIES
 from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.projection import project
 from reid_lab.retrieval.ranking import Reranker, check_memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, cast
 
@@ -15,12 +16,14 @@ from reid_lab.dataset.datamodule import data_of
 from reid_lab.model import ReidModule
 from reid_lab.types import Count, Role
 
+log = logging.getLogger(__name__)
+
 
 class Throughput(pl.Callback):
     """Logs `train/images_per_second` of all processes together, over the last `every` steps.
 
     On a GPU with a known peak (cost/peak.py), also `train/peak_share`: model FLOPs utilisation,
-    from the Mul-Adds of all exits. Their means, without validation, are printed at the end of
+    from the Mul-Adds of all exits. Their means, without validation, are logged at the end of
     training.
 
     Args:
@@ -80,7 +83,7 @@ class Throughput(pl.Callback):
             self._rate(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print here: the progress bars are closed."""
+        """Log here: the progress bars are closed."""
         if not self._seconds or not trainer.is_global_zero:
             return
         rate = self._all_images / self._seconds
@@ -88,7 +91,7 @@ class Throughput(pl.Callback):
         if self.peak:
             share = share_of_peak(self.mul_adds, rate, self.peak)
             text += f", {share:.1%} of the peak in {arithmetic(trainer.precision)}"
-        print(text)
+        log.info(text)
 
     def _rate(self, trainer: pl.Trainer) -> float:
         """Images/s since the last call; they are added to the mean."""

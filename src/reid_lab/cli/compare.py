@@ -41,13 +41,14 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
+    from reid_lab.cli.show import compare as show
     from reid_lab.files.outputs import check_writable
-    from reid_lab.frontier.compare import COMPARISON, compare, show
+    from reid_lab.frontier.compare import COMPARISON, compare_runs
 
     if args.out is not None:
         check_writable(args.out)
-    comparison = compare(args.a, args.b, args.exits)
-    show(comparison, args.a, args.b)
+    comparison = compare_runs(args.a, args.b, args.exits)
+    show.comparison(comparison, args.a, args.b)
     if args.out is not None:
         COMPARISON.write(args.out, comparison.rows)
     return 0

@@ -136,7 +136,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from reid_lab.profiling import show
+    from reid_lab.cli.show import cost as show
     from reid_lab.profiling.compare import compare_allocators
 
     rates = compare_allocators(
@@ -152,8 +152,8 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _suggest(args: argparse.Namespace) -> int:
+    from reid_lab.cli.show import cost as show
     from reid_lab.output.console import stderr
-    from reid_lab.profiling import show
     from reid_lab.profiling.suggest import Budgets, suggest_exits
 
     budgets = None
@@ -179,9 +179,9 @@ def _suggest(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     from reid_lab.budget.profile import write_profile
+    from reid_lab.cli.show import cost as show
     from reid_lab.files.outputs import check_writable
     from reid_lab.output.console import stderr
-    from reid_lab.profiling import show
     from reid_lab.profiling.measure import measure_costs
     from reid_lab.results.rows.cost import COST
 

@@ -58,7 +58,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def _examined(args: argparse.Namespace) -> int:
-    from reid_lab.doctor import show
+    from reid_lab.cli.show import doctor as show
     from reid_lab.doctor.examine import examine_data
     from reid_lab.files.outputs import check_writable
     from reid_lab.output.console import counters

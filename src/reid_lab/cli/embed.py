@@ -65,7 +65,25 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.gallery.embed_command import run
+    from reid_lab.cli.show import gallery as show
+    from reid_lab.gallery.embedded_file import embed_to_file
+    from reid_lab.output.console import counter
 
-    with warned():
-        return run(args)
+    with counter("embed") as tell, warned():
+        result = embed_to_file(
+            args.images,
+            args.checkpoint,
+            args.out,
+            boxes=args.boxes,
+            pattern=args.pattern,
+            exits=args.exit,
+            pool=bool(args.pool),
+            metric=args.metric,
+            batch_size=args.batch_size,
+            device=args.device,
+            progress=tell,
+        )
+    show.broken(result.broken)
+    show.note(result.note)
+    show.embedded(result)
+    return int(bool(result.broken) and args.strict)

@@ -142,7 +142,7 @@ def _share(text: str) -> float:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.export import show
+    from reid_lab.cli.show import export as show
     from reid_lab.export.checkpoint import export_checkpoint
     from reid_lab.output.console import stderr
 

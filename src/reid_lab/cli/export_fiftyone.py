@@ -40,6 +40,10 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.gallery.fiftyone_csv import export
+    from reid_lab.gallery.fiftyone_csv import export_fiftyone
+    from reid_lab.output.console import stdout
 
-    return export(args)
+    done = export_fiftyone(args.gallery, args.out, matches=args.matches, name=args.name)
+    lacking = f"; {done.missing:,} files are not on this machine" if done.missing else ""
+    stdout.print(f"{done.folder}: {done.images:,} images, {done.queries:,} queries{lacking}")
+    return 0

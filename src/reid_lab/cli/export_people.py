@@ -31,6 +31,13 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.serve.export_people import export
+    from reid_lab.output.console import stdout
+    from reid_lab.serve.people_export import export_people
 
-    return export(args)
+    done = export_people(args.people, args.out)
+    less = f"; {done.left_out:,} images have no thumbnail and are left out" if done.left_out else ""
+    stdout.print(
+        f"{done.folder}: {done.enrolled:,} enrolled images, {done.confirmed:,} confirmed and "
+        f"{done.rejected:,} rejected matches{less}"
+    )
+    return 0

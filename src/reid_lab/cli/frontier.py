@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 from reid_lab.cli.command import Command, Parser, Subparsers
 
 # bounds on the columns of a point, see reid_lab.frontier.best.LIMITS
-LIMITS = {
+BOUNDS = {
     "mul-adds": "Mul-Adds of an image",
     "latency-ms": "milliseconds of an image",
     "memory-bytes": "bytes of peak memory",
@@ -92,7 +93,7 @@ def _add_budget(parser: Parser) -> None:
         choices=("mul_adds", "latency", "energy"),
         help="show only streams whose budgets are in this unit; default: all",
     )
-    for limit, words in LIMITS.items():
+    for limit, words in BOUNDS.items():
         parser.add_argument(f"--max-{limit}", type=_limit, metavar="MAX", help=f"most {words}")
 
 
@@ -102,9 +103,41 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.frontier.show import show
+    from reid_lab.errors import UserError
+    from reid_lab.frontier.best import LIMITS, answer
+    from reid_lab.frontier.draw import draw_frontier
 
-    return show(args)
+    given = {column: getattr(args, limit) for limit, column in LIMITS.items()}
+    limits = {column: value for column, value in given.items() if value is not None}
+    if len(dict(args.name)) != len(args.name):
+        raise UserError("--name: a method is given twice; give each one name")
+    found = draw_frontier(
+        args.runs,
+        args.out,
+        table=args.table,
+        dataset=args.dataset,
+        published=args.published,
+        average=args.average,
+        transfer=args.transfer,
+        names=dict(args.name),
+        cost=args.cost,
+        limits=limits,
+        metric=args.metric,
+    )
+    status = int(bool(found.broken))
+    for i, view in enumerate(found.views):
+        print(f"{view.dataset}: {view.page}")
+        for note in [*(found.notes if i == 0 else ()), *view.notes]:
+            print(f"note: {note}", file=sys.stderr)
+        try:
+            if limits:
+                print(answer(view.points, limits, args.metric))
+        except UserError as error:
+            print(f"error: {view.dataset}: {error.command_text or error}", file=sys.stderr)
+            status = 1
+    if found.broken:
+        print(f"error: {len(found.broken)} left out, as noted", file=sys.stderr)
+    return status
 
 
 def _name(text: str) -> tuple[str, str]:

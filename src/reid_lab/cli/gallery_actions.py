@@ -7,17 +7,18 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from reid_lab.cli.show import gallery as show
 from reid_lab.cli.warned import warned
 from reid_lab.files.atomic import write_text
-from reid_lab.gallery import show
 from reid_lab.gallery.build import BuildResult, add_images, build_gallery
 from reid_lab.gallery.calibrate import calibrate_gallery
-from reid_lab.gallery.content_tables import images
 from reid_lab.gallery.evaluate import evaluate_gallery
 from reid_lab.gallery.planner import plan as make_plan
 from reid_lab.gallery.result_files import check_out, match_rows, query_objects, write_rows
+from reid_lab.gallery.result_page import page
 from reid_lab.gallery.search import GallerySearch, search_gallery
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.texts import images
 from reid_lab.gallery.upgrade import upgrade_gallery
 from reid_lab.gallery.vector_index import load_milvus, opened
 from reid_lab.output.console import counter, stderr, stdout
@@ -69,8 +70,7 @@ def _report(args: Namespace, result: BuildResult) -> int:
     """The status: 1 if there is no image, or if --strict and an image is broken."""
     show.copies(result.gallery, result.copies)
     show.broken(result.broken)
-    if result.note:
-        stderr.print(result.note, highlight=False, markup=False, soft_wrap=True)
+    show.note(result.note)
     show.outcome(result)
     nothing = not result.embedded + result.known
     return int(bool(result.broken) and (args.strict or nothing))
@@ -111,7 +111,7 @@ def search(args: Namespace) -> int:
 def _write(path: Path, found: GallerySearch) -> None:
     ending = path.suffix.lower()
     if ending == ".html":
-        write_text(path, show.page(found.gallery, found.results))
+        write_text(path, page(found.gallery, found.results))
     else:
         objects = ending == ".jsonl"
         rows = query_objects(found.results) if objects else match_rows(found.gallery, found.results)

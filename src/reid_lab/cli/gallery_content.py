@@ -9,19 +9,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from reid_lab.gallery import content_tables
+from reid_lab.cli.show import gallery_content as show
 from reid_lab.gallery.content import remove_images
 from reid_lab.gallery_format.rows import GalleryRows
 
 
 def info(args: Namespace) -> int:
-    content_tables.info(GalleryRows.open_rows(args.gallery))
+    show.info(GalleryRows.open_rows(args.gallery))
     return 0
 
 
 def people(args: Namespace) -> int:
     gallery = GalleryRows.open_rows(args.gallery)
-    content_tables.people(gallery, np.flatnonzero(gallery.select(args.where)))
+    show.people(gallery, np.flatnonzero(gallery.select(args.where)))
     return 0
 
 
@@ -29,7 +29,7 @@ def remove(args: Namespace) -> int:
     result = remove_images(
         args.gallery, people=args.pid, files=args.file, where=args.where, dry_run=args.dry_run
     )
-    content_tables.removed(result.before, result.rows, args.dry_run)
+    show.removed(result.before, result.rows, args.dry_run)
     return 0
 
 

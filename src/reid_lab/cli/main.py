@@ -29,6 +29,7 @@ from reid_lab.cli import (
     workspace,
 )
 from reid_lab.cli.command import Parser, piped, run_command
+from reid_lab.cli.run_help import HELP, help_text
 
 RUN = "run"
 EXAMPLES = """\
@@ -109,6 +110,9 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Hydra's entry, `python -m reid_lab`."""
+    if {*HELP} & {*words}:
+        print(help_text(words), end="")
+        return 0
     from reid_lab.__main__ import main as hydra_main  # slow to import
 
     sys.argv[1:] = words  # where Hydra looks for them

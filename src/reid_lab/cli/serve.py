@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reid_lab.cli.command import (
     Command,
@@ -15,6 +20,9 @@ from reid_lab.cli.command import (
     positive,
     whole,
 )
+
+if TYPE_CHECKING:
+    from reid_lab.serve.open import OpenService
 
 EXAMPLES = """\
 The API key is read from the environment: REID_LAB_API_KEY. Without one, the service listens to
@@ -156,6 +164,82 @@ def work(args: argparse.Namespace) -> int:
 
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         load(package, "reid-lab serve")
-    from reid_lab.serve.command import run
+    from reid_lab.serve.guard import Limits
+    from reid_lab.serve.open import KEY_VARIABLE, open_service
+    from reid_lab.serve.scheduler import Target
 
-    return run(args)
+    with (
+        _told(),
+        open_service(
+            args.model,
+            args.people,
+            galleries=args.gallery,
+            run=args.run,
+            metric=args.metric,
+            target=Target(args.budget_ms, args.mul_adds, args.mean_ms, args.policy),
+            limits=Limits(
+                args.max_mib << 20,
+                args.max_pixels,
+                args.max_images,
+                args.max_seconds,
+                args.max_requests,
+            ),
+            max_wait_ms=args.max_wait_ms,
+            batch_size=args.batch_size,
+            threads=args.threads,
+            host=args.host,
+            port=args.port,
+            allow_hosts=args.allow_host,
+            key=os.environ.get(KEY_VARIABLE, ""),
+        ) as service,
+    ):
+        describe(service)
+        service.answer()
+    return 0
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Print what the service logs, such as the end of an upgrade."""
+    log, handler = logging.getLogger("reid_lab.serve"), _Printed(logging.INFO)
+    level, propagates = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagates
+
+
+class _Printed(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
+
+
+def describe(service: OpenService) -> None:
+    """What is served, the cost of each exit, and last the address."""
+    print(f"{service.people:,} people, {service.images:,} images, metric {service.metric}")
+    print("exit         Mul-Adds     ms")
+    costs = service.costs
+    for name, operations, ms in zip(costs.exits, costs.mul_adds, costs.ms, strict=True):
+        print(f"{name:<12} {operations:8.3g} {ms:6.2f}")
+    if service.planned_ms is not None:
+        print(gain(service.planned_ms, service.whole_ms))
+    print(service.url, flush=True)
+
+
+def gain(planned_ms: float, whole_ms: float) -> str:
+    """What the mean budget saves on this machine."""
+    saved = (
+        f"an image takes {planned_ms:.2f} ms in full batches at the mean budget, "
+        f"{whole_ms:.2f} ms if all take the last exit"
+    )
+    if planned_ms < whole_ms:
+        return saved
+    return (
+        f"{saved}: here, early exit costs more than it saves; leave out the budget, or give the "
+        "gallery of one earlier exit"
+    )

@@ -53,6 +53,19 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.gallery.soften import run
+    from reid_lab.cli.show import gallery as show
+    from reid_lab.gallery.soften import soften_images
 
-    return run(args)
+    result = soften_images(
+        args.images,
+        args.checkpoint,
+        args.out,
+        temperatures=args.temperatures,
+        exit=args.exit,
+        count=args.count,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    show.broken(result.broken)
+    show.softened(result)
+    return 0

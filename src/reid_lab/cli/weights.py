@@ -164,7 +164,7 @@ def _rows(file: WeightsFile, found: FoundWeights, card: ModelCard) -> dict[str, 
 
 def _backbone_words(file: WeightsFile) -> str:
     """Overrides of a checkpoint's backbone; "" if it has none or several."""
-    from reid_lab.config.paths import conf_dir
+    from reid_lab.config.choices import conf_dir
     from reid_lab.files.stored import read_yaml
 
     kept = file.others.get("hyper_parameters")

@@ -32,9 +32,19 @@ def add(commands: Subparsers) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
-    from reid_lab.run.workspace import save
+    from reid_lab.run.workspace import CONFIG, save_workspace
 
-    return save(args)
+    entity, project = args.project.split("/")
+    written = save_workspace(
+        entity,
+        project,
+        frontier=args.frontier,
+        columns=args.columns or CONFIG,
+        spec=args.spec,
+    )
+    if written is not None:
+        print(f"workspace: {written}")
+    return 0
 
 
 def _project(text: str) -> str:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reid_lab.errors import with_options
 from reid_lab.frontier.costs import one_setting
 from reid_lab.frontier.points import BOUNDS, METRICS, FrontierError, Point
 from reid_lab.frontier.pool import PoolKey, pool, pool_key
@@ -24,24 +25,26 @@ def average(points: Sequence[Point]) -> tuple[list[Point], list[str]]:
     """
     datasets = list(dict.fromkeys(p.dataset for p in points))
     if len(datasets) < 2:
-        raise FrontierError(
-            f"--average: give runs on two or more data sets, not {datasets[0]} only"
-        )
+        raise _nothing(f"give runs on two or more data sets, not {datasets[0]} only")
     groups: dict[PoolKey, list[Point]] = defaultdict(list)
     for p in points:
         groups[pool_key(replace(p, dataset=""))].append(p)
     whole = [group for group in groups.values() if len({p.dataset for p in group}) == len(datasets)]
     found = [_mean(group, f"mean of {', '.join(datasets)}") for group in whole]
     if not any(p.kind in ("exit", "stream") for p in found):
-        raise FrontierError(
-            f"--average: no method was tested on all of {', '.join(datasets)}; give the runs of a "
-            "method the same name, as in name=pla"
+        raise _nothing(
+            f"no method was tested on all of {', '.join(datasets)}; give the runs of a method the "
+            "same name, as in name=pla"
         )
     kept = {(p.method, p.kind) for p in found}
     partial = dict.fromkeys(p.method for p in points if (p.method, p.kind) not in kept)
     notes = [f"left out of the mean, not on all data sets: {', '.join(partial)}"] if partial else []
     found, more = one_setting(found)
     return found, notes + more
+
+
+def _nothing(text: str) -> FrontierError:
+    return with_options(FrontierError(f"average=True: {text}"), f"--average: {text}")
 
 
 def _mean(group: Sequence[Point], dataset: str) -> Point:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
-from reid_lab.frontier.points import OURS, FrontierError, Point
+from reid_lab.errors import UserError, with_options
+from reid_lab.frontier.points import METRICS, OURS, FrontierError, Point
+from reid_lab.output.arguments import check_choice
 from reid_lab.report.tables import mul_adds, percent, within
 from reid_lab.report.tables import points as gained
 
 Maxima = Mapping[str, float]
-# limit -> the column that it bounds
+# option of `reid-lab frontier`, without dashes -> the column that it bounds
 LIMITS = {
     "max_mul_adds": "mul_adds",
     "max_latency_ms": "latency_p50_ms",
@@ -23,10 +25,17 @@ LIMITS = {
 }
 
 
-def limits_of(args: Namespace) -> dict[str, float]:
-    """Column -> bound, for the given limits."""
-    given = {column: getattr(args, limit) for limit, column in LIMITS.items()}
-    return {column: value for column, value in given.items() if value is not None}
+def check_limits(limits: Maxima, metric: str) -> None:
+    """Check that limits are numbers on costs of a point.
+
+    Raises:
+        UserError: one is not, or `metric` is no accuracy of a point.
+    """
+    check_choice("metric", metric, METRICS)
+    for column, bound in limits.items():
+        check_choice("limits", column, (*LIMITS.values(),))
+        if isinstance(bound, bool) or not isinstance(bound, Real) or not 0 <= bound < math.inf:
+            raise UserError(f"limits: {column}={bound!r} is not a number from 0")
 
 
 def best_under(points: Sequence[Point], limits: Maxima, metric: str) -> Point | None:
@@ -59,8 +68,17 @@ def answer(points: Sequence[Point], limits: Maxima, metric: str) -> str:
     """
     best = best_under(points, limits, metric)
     if best is None:
-        cheapest = [_cheapest(points, column, bound) for column, bound in limits.items()]
-        raise FrontierError("nothing fits the budget:\n" + "\n".join(f"  {t}" for t in cheapest))
+        options = {c: f"--{limit.replace('_', '-')}" for limit, c in LIMITS.items()}
+        texts = [
+            "\n  ".join(
+                [
+                    "nothing fits the budget:",
+                    *(_cheapest(points, *limit, names) for limit in limits.items()),
+                ]
+            )
+            for names in ({column: column for column in options}, options)
+        ]
+        raise with_options(FrontierError(texts[0]), texts[1])
     return f"best under the budget by {metric}: {_described(best)}\n{_deployed(best)}"
 
 
@@ -107,8 +125,8 @@ def _checkpoint(run: str) -> str:
     return run if run.endswith(".ckpt") else f"{run}/checkpoints/last.ckpt"
 
 
-def _cheapest(points: Sequence[Point], column: str, bound: float) -> str:
-    option = next(f"--{limit.replace('_', '-')}" for limit, c in LIMITS.items() if c == column)
+def _cheapest(points: Sequence[Point], column: str, bound: float, names: Mapping[str, str]) -> str:
+    option = names[column]
     known = [p for p in points if p.kind in OURS and math.isfinite(getattr(p, column))]
     if not known:
         return f"{option} {bound:g}: no run has {column} (results/cost.csv holds measured costs)"

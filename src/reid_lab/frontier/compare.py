@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.text import Text
 
 from reid_lab.errors import UserError
 from reid_lab.frontier.collect import ended, find_runs, read_finished
 from reid_lab.frontier.identity import settings
-from reid_lab.output.console import head_table, stdout
-from reid_lab.report.tables import mul_adds, percent, points
 from reid_lab.results import CONFIG, Summary, results_of
 from reid_lab.results.cells import Share, Signed
 from reid_lab.results.rows.accuracy import EXITS, QUERY_SCORES, QueryScoreRow
@@ -93,7 +90,9 @@ class RunComparison:
     notes: Sequence[str]
 
 
-def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) -> RunComparison:
+def compare_runs(
+    a: Path | str, b: Path | str, exits: Sequence[tuple[str, str]] | None = None
+) -> RunComparison:
     """Compare two runs, or two folders with the runs of one recipe each.
 
     Among runs with the same settings and seed, the newest counts.
@@ -107,36 +106,11 @@ def compare(a: Path, b: Path, exits: Sequence[tuple[str, str]] | None = None) ->
             protocols or without `query_scores.csv`.
         StoredFileError: a file is malformed.
     """
-    one, two = read_seeds(a), read_seeds(b)
+    one, two = read_seeds(Path(a)), read_seeds(Path(b))
     check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
     pairs = _pairs(one, two) if exits is None else _given(one, two, exits)
     rows = [_row(one, two, *pair) for pair in pairs]
     return RunComparison(rows, [*one.notes, *two.notes])
-
-
-def show(comparison: RunComparison, a: Path, b: Path) -> None:
-    """Print a table by exit and one at equal cost."""
-    stdout.print(Text(f"A: {a}\nB: {b}"), soft_wrap=True)
-    heads = ("A", "B", "A - B", "95% interval")
-    for by, title in ((BY_EXIT, "By exit"), (AT_COST, "At equal cost")):
-        own = [row for row in comparison.rows if row.by == by]
-        for name, metric in (("Rank-1", "rank1"), ("mAP", "mAP")) if own else ():
-            table = head_table(f"{title}, {name}", *heads)
-            for row in own:
-                values = [getattr(row, f"{metric}_{part}") for part in ("a", "b", "difference")]
-                ends = [getattr(row, f"{metric}_{part}") for part in ("low", "high")]
-                cells = [percent(value) for value in values[:2]]
-                cells += [points(values[2]), " to ".join(map(points, ends))]
-                table.add_row(Text(_name(row)), *cells)
-            stdout.print(table)
-    stdout.print(
-        f"Differences in percentage points, positive where A is better; {RESAMPLES:,} bootstrap "
-        "samples of identities, and of runs where a side has several.",
-        soft_wrap=True,
-        highlight=False,
-    )
-    for note in comparison.notes:
-        stdout.print(Text(note), soft_wrap=True)
 
 
 def read_seeds(folder: Path) -> ComparedSeeds:
@@ -291,8 +265,3 @@ def _row(
         mAP_low=mean_ap.low,
         mAP_high=mean_ap.high,
     )
-
-
-def _name(row: ComparisonRow) -> str:
-    both = row.exit_a if row.exit_a == row.exit_b else f"{row.exit_a} / {row.exit_b}"
-    return both if row.by == BY_EXIT else f"{mul_adds(row.budget)}: {both}"

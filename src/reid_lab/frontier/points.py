@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.regular import no_file
 from reid_lab.files.stored import StoredFileError
 from reid_lab.results.cells import Share, Signed
@@ -208,16 +208,19 @@ def read_points(path: Path) -> list[Point]:
     """
     if not path.is_file():
         why = no_file(path) if path.exists() else "no such file"
-        raise FrontierError(f"--from {path}: {why}; give a frontier.csv")
+        raise _no_table(f"{path}: {why}; give a frontier.csv")
     try:
         points = FRONTIER.read(path)
     except StoredFileError as error:
-        raise FrontierError(f"--from: not a frontier.csv: {error}") from error
+        text = f"not a frontier.csv: {error}"
+        raise with_options(FrontierError(text), f"--from: {text}") from error
     if not points:
-        raise FrontierError(
-            f"--from {path}: it has no rows; make it again by reid-lab frontier RUNS"
-        )
+        raise _no_table(f"{path}: it has no rows; make it again by reid-lab frontier RUNS")
     return [replace(point, pareto={}) for point in points]
+
+
+def _no_table(text: str) -> FrontierError:
+    return with_options(FrontierError(text), f"--from {text}")
 
 
 def rounded(p: Point) -> Point:

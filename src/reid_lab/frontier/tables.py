@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
+from reid_lab.errors import with_options
 from reid_lab.files.atomic import write_bytes, write_text
 from reid_lab.frontier.average import average
 from reid_lab.frontier.collect import Collected, collect, suffix
@@ -75,10 +76,11 @@ def across(points: Sequence[Point]) -> list[Point]:
         if p.trained_on
     ]
     if not found:
-        raise FrontierError(
-            "--transfer: no checkpoint was tested on a data set that it was not trained on; test "
-            "some with -m +sweep=transfer ckpt_path=A.ckpt,B.ckpt dataset=..."
+        text = (
+            "no checkpoint was tested on a data set that it was not trained on; test some with -m "
+            "+sweep=transfer ckpt_path=A.ckpt,B.ckpt dataset=..."
         )
+        raise with_options(FrontierError(f"transfer=True: {text}"), f"--transfer: {text}")
     return found
 
 
@@ -95,7 +97,8 @@ def _chosen(given: str, datasets: Sequence[str]) -> str:
     if len(found) == 1:
         return found[0]
     problem = f"{given!r} is the name of {len(found)}" if found else f"unknown data set {given!r}"
-    raise FrontierError(f"--dataset: {problem}; available: {', '.join(datasets)}")
+    text = f"dataset: {problem}; available: {', '.join(datasets)}"
+    raise with_options(FrontierError(text), f"--{text}")
 
 
 def by_dataset(points: Sequence[Point], out: Path) -> Iterator[tuple[str, list[Point], Path]]:

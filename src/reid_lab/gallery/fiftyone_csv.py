@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import json
 import re
-from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.atomic import write_text
 from reid_lab.files.outputs import check_writable
 from reid_lab.files.tables import write_csv
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.rows import nothing_found
-from reid_lab.output.console import stdout
 
 LABELS, LOAD = "labels.csv", "load.py"
 GALLERY, QUERY, BOTH = "gallery", "query", "both"
@@ -63,28 +62,64 @@ if __name__ == "__main__":
 '''
 
 
-def export(args: Namespace) -> int:
-    """`reid-lab export-fiftyone`."""
-    out: Path = args.out
+@dataclass(frozen=True)
+class FiftyoneExport:
+    """A dataset for FiftyOne that was written.
+
+    Attributes:
+        folder: folder with `labels.csv` and `load.py`.
+        images: number of images of the gallery.
+        queries: number of queries.
+        missing: number of image files that are not on this machine.
+    """
+
+    folder: Path
+    images: int
+    queries: int
+    missing: int
+
+
+def export_fiftyone(
+    gallery: SavedGallery | Path | str,
+    out: Path | str,
+    *,
+    matches: Path | str | None = None,
+    name: str = "people",
+) -> FiftyoneExport:
+    """Write a gallery, and the results of a search, as a CSV dataset of FiftyOne.
+
+    Args:
+        gallery: gallery, or its folder.
+        out: a new folder. Images are not copied to it.
+        matches: results of `reid-lab gallery search --out FILE.jsonl`: queries become samples, too.
+        name: name of the dataset in FiftyOne.
+
+    Raises:
+        UserError: `out` exists or cannot be written, an empty gallery, or `matches` is of another
+            kind.
+        GalleryError: not a gallery.
+    """
+    out = Path(out)
     if out.exists():
-        raise UserError(f"--out {out} exists: give a new folder, or remove it")
+        text = f"{out} exists: give a new folder, or remove it"
+        raise with_options(UserError(f"out={text}"), f"--out {text}")
     check_writable(out)
-    gallery = SavedGallery.open(args.gallery)
+    if not isinstance(gallery, SavedGallery):
+        gallery = SavedGallery.open(gallery)
     rows = {row["filepath"]: row for row in gallery_rows(gallery)}
     queries = 0
-    for row in query_rows(args.matches) if args.matches else ():
+    for row in () if matches is None else query_rows(Path(matches)):
         queries += 1
         known = rows.get(row["filepath"])
         rows[row["filepath"]] = {**row, **known, "role": BOTH, **_found(row)} if known else row
     if not rows:
         raise UserError(nothing_found(gallery.folder, "", 0))
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    write_csv(out / LABELS, [{name: row.get(name, "") for name in names} for row in rows.values()])
-    write_text(out / LOAD, SCRIPT.format(fields=_fields(names), name=args.name))
+    names = list(dict.fromkeys(column for row in rows.values() for column in row))
+    table = [{column: row.get(column, "") for column in names} for row in rows.values()]
+    write_csv(out / LABELS, table)
+    write_text(out / LOAD, SCRIPT.format(fields=_fields(names), name=name))
     missing = sum(not Path(path).is_file() for path in rows)
-    lacking = f"; {missing:,} files are not on this machine" if missing else ""
-    stdout.print(f"{out}: {len(gallery):,} images, {queries:,} queries{lacking}")
-    return 0
+    return FiftyoneExport(out, len(gallery), queries, missing)
 
 
 def gallery_rows(gallery: SavedGallery) -> Iterable[dict[str, Any]]:
@@ -143,7 +178,8 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"--matches {path} cannot be read: {error}") from error
+        text = f"{path} cannot be read: {error}"
+        raise with_options(UserError(f"matches={text}"), f"--matches {text}") from error
 
 
 def _found(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from reid_lab.dataset.readers.csv_file import CsvTable, read_boxes, read_table
 from reid_lab.dataset.readers.own import given_label, normalise_label, raise_problems
-from reid_lab.errors import UserError
+from reid_lab.errors import Note, UserError, joined, with_options
 from reid_lab.files.regular import escaped, no_file
 from reid_lab.gallery.images import FOLDERS, Labelled, choose_pattern, label
 from reid_lab.images.boxes import SIDES
 from reid_lab.images.files import find_images
 
-NAMED_BY_FOLDER = (
-    "each folder is a person (no file is named PPPP_cC...); --pattern '' leaves people unknown"
+_BY_FOLDER = "each folder is a person (no file is named PPPP_cC...);"
+NAMED_BY_FOLDER = Note(
+    f"{_BY_FOLDER} pattern='' leaves people unknown",
+    f"{_BY_FOLDER} --pattern '' leaves people unknown",
 )
 LABELS = ("pid", "camid", "tracklet")
 BOXES = ("box", *SIDES)
@@ -49,7 +51,8 @@ def read_images(
             "file with columns path and box"
         )
     if pattern is not None and not images.is_dir():
-        raise UserError(f"--pattern is for a folder, and {escaped(images)} is not one")
+        text = f"pattern is for a folder, and {escaped(images)} is not one"
+        raise with_options(UserError(text), f"--{text}")
     if images.is_dir():
         labelled, _, note = read_labelled(images, pattern)
         return labelled, note
@@ -74,14 +77,14 @@ def read_labelled(folder: Path, pattern: str | None) -> tuple[list[Labelled], st
     paths, note = find_images(folder)
     chosen = choose_pattern(paths, folder) if pattern is None else pattern
     if chosen == FOLDERS and pattern is None:
-        note = "\n".join(filter(None, [note, NAMED_BY_FOLDER]))
+        note = joined([note, NAMED_BY_FOLDER])
     images = label(paths, chosen)
     if pattern and not any(image.person or image.camera for image in images):
+        why = f"matches no path, such as {escaped(paths[0])}: people and cameras are unknown"
         unmatched = (
-            f"warning: --pattern '{pattern}' matches no path, such as {escaped(paths[0])}: people "
-            "and cameras are unknown"
+            f"warning: {given} {why}" for given in (f"{pattern=}", f"--pattern '{pattern}'")
         )
-        note = "\n".join(filter(None, [note, unmatched]))
+        note = joined([note, Note(*unmatched)])
     return images, chosen, note
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reid_lab.dataset.readers.csv_file import CsvTable, read_table
 from reid_lab.dataset.readers.own import given_label, normalise_label, raise_problems
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, joined
 from reid_lab.files.regular import escaped
 from reid_lab.gallery.image_lists import read_labelled
 from reid_lab.gallery.images import Labelled, label
@@ -39,7 +39,7 @@ def read_gallery_images(
         return _listed(images, metadata, pattern or ""), pattern or "", ""
     found, chosen, note = read_labelled(images, pattern)
     found, more = with_metadata(found, metadata)
-    return found, chosen, "\n".join(filter(None, [note, more]))
+    return found, chosen, joined([note, more])
 
 
 def read_more_images(
@@ -50,7 +50,7 @@ def read_more_images(
         return _listed(images, metadata, pattern), ""
     paths, note = find_images(images)
     found, more = with_metadata(label(paths, pattern), metadata)
-    return found, "\n".join(filter(None, [note, more]))
+    return found, joined([note, more])
 
 
 def with_metadata(images: Sequence[Labelled], file: Path | None) -> tuple[list[Labelled], str]:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_lab.gallery.content_tables import images
 from reid_lab.gallery.flat import Found
 from reid_lab.gallery.milvus import MilvusStore
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.texts import images
 from reid_lab.gallery.vectors import VectorStore, check_same_card, load_gallery, prune
 from reid_lab.gallery_format.card import GalleryError, IndexMetric, IndexName
 

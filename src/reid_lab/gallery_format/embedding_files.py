@@ -14,7 +14,7 @@ names are text, empty if unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -64,6 +64,29 @@ class EmbeddedImages:
         """The known columns of the images, by name."""
         found = {name: getattr(self, name) for name in IMAGES}
         return {name: values for name, values in found.items() if values is not None}
+
+
+@dataclass(frozen=True)
+class EmbeddedFile:
+    """A file of embeddings that was written.
+
+    Attributes:
+        path: the file.
+        exits: names of its exits.
+        images: number of images that were embedded.
+        rows: number of its rows: of `images`, or of tracklets.
+        pooled: whether the rows are tracklets.
+        broken: a message for each image that could not be read and was left out.
+        note: what was skipped or assumed about the images; empty for nothing.
+    """
+
+    path: Path
+    exits: tuple[str, ...]
+    images: int
+    rows: int
+    pooled: bool = False
+    broken: list[str] = field(default_factory=list)
+    note: str = ""
 
 
 def check_format(path: Path) -> None:

@@ -11,8 +11,14 @@ from reid_lab.optional import lazy_names
 
 if TYPE_CHECKING:
     from reid_lab.run.experiment import run_experiment
+    from reid_lab.run.outcome import Outcome
+    from reid_lab.run.workspace import save_workspace
 
-_HOMES = {"run_experiment": "experiment"}
-__all__ = ["run_experiment"]
+_HOMES = {
+    "Outcome": "outcome",
+    "run_experiment": "experiment",
+    "save_workspace": "workspace",
+}
+__all__ = ["Outcome", "run_experiment", "save_workspace"]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

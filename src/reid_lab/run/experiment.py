@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.config.overrides import composed, default_choices
+from reid_lab.config.choices import default_choices
+from reid_lab.config.overrides import composed
 from reid_lab.output.arguments import texts
 from reid_lab.run.run import run
 

@@ -97,7 +97,7 @@ def fit(
         ended = {"ended": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}"}
         write_json(folder / TRAINING, {**provenance(), "seed": cfg.seed, **steps, **ended})
     elif checkpoint:
-        print(f"nothing to train: {checkpoint} is at step {start} already; it is tested")
+        log.info("nothing to train: %s is at step %s already; it is tested", checkpoint, start)
         copy_training(checkpoint, folder)
 
 

@@ -1,4 +1,4 @@
-"""A table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one printed.
+"""A table of all runs of a multirun: `runs.csv` in the sweep folder, and a short one to show.
 
 `means.csv` has means and deviations over seeds or splits, by exit, for settings with several. A
 sweep that names one of its keys as the axis `x` gets two plots beside it; one over checkpoints and
@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import pickle
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.table import Table
@@ -57,10 +55,10 @@ _pending: tuple[Path, RunsTable] | None = None  # a multirun whose table is not 
 
 
 class RunsTable(Callback):
-    """Hydra callback that keeps `runs.csv` up to date, and prints the table at the end.
+    """Hydra callback that keeps `runs.csv` up to date.
 
-    Hydra skips `on_multirun_end` if a job failed, so the program has to call `print_pending` at the
-    end.
+    Hydra skips `on_multirun_end` if a job failed, so the program takes and shows the table at the
+    end, see `take_pending`.
 
     Args:
         x: the swept key on the plots' axis, such as model.temperature; None draws no plots.
@@ -124,9 +122,6 @@ class RunsTable(Callback):
             _pending = sweep, self
         return sweep
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        print_pending()
-
     def draw(self, sweep_dir: Path, jobs: list[Job]) -> list[Path]:
         """Plot the last exit of the runs with results; nothing without axis or matrix."""
         written = []
@@ -155,32 +150,15 @@ class RunsTable(Callback):
             elif line := _other_line(read_jobs(folder), self.x):
                 others[label] = line
             else:
-                print(
-                    f"{folder}: no results, or of several keys: {label} is not drawn",
-                    file=sys.stderr,
-                )
+                log.warning("%s: no results, or of several keys: %s is not drawn", folder, label)
         return write_sweep(sweep_dir, points, self.x, self.lines or "", levels, others)
 
 
-def print_pending() -> None:
-    """Print the table of this process's multirun, if there is one that is not printed yet."""
+def take_pending() -> tuple[Path, RunsTable] | None:
+    """The folder and the table of this process's multirun, once; None if there is none."""
     global _pending
-    if _pending is None:
-        return
-    (folder, table), _pending = _pending, None
-    jobs = write_csv(folder)
-    if jobs:
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(_table(jobs))
-        console.print(
-            f"All figures: {folder}/{RUNS.file}", soft_wrap=True, highlight=False, markup=False
-        )
-        if commands := list(filter(None, (job.repeated_by() for job in jobs))):
-            text = "\n  ".join(["Repeat alone, into the same folder:", *commands])
-            console.print(text, soft_wrap=True, highlight=False, markup=False)
-        written = [folder / MEANS.file] if (folder / MEANS.file).is_file() else []
-        for path in written + table.draw(folder, jobs):
-            console.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+    taken, _pending = _pending, None
+    return taken
 
 
 def write_csv(folder: Path) -> list[Job]:
@@ -237,7 +215,8 @@ def _row(job: Job, sweep_dir: Path, differing: list[str]) -> RunRow:
     )
 
 
-def _table(jobs: list[Job]) -> Table:
+def runs_table(jobs: list[Job]) -> Table:
+    """The figures of the last exit of each job."""
     differing = _differing(jobs)
     table = Table(title="Runs (figures of the last exit)")
     for name in ["job", *differing, "status"]:

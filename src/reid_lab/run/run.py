@@ -40,11 +40,11 @@ from reid_lab.files.atomic import first_disk_full, is_disk_full, write_text
 from reid_lab.interrupt import Interrupted, status_of
 from reid_lab.model import ReidModule
 from reid_lab.report import run_of, write_report
-from reid_lab.report.tables import print_exits
 from reid_lab.results import CONFIG, NEW, Results, Summary, begin_test, publish_results
 from reid_lab.results.provenance import provenance, training_of
 from reid_lab.run.fit import best_of, fit
 from reid_lab.run.messages import command_of, shown, silence_lightning, slow_precision
+from reid_lab.run.outcome import Outcome
 from reid_lab.run.processes import end_together, remove_lost_markers
 from reid_lab.run.publish import finish_wandb, log_config, publish
 
@@ -75,11 +75,15 @@ class Progress:
         return f"no checkpoint was written yet: start again with {command}"
 
 
-def run(cfg: DictConfig) -> dict[str, float]:
+def run(cfg: DictConfig, outcome: Outcome | None = None) -> dict[str, float]:
     """Train and test as configured; all results are written to `run_dir`.
 
     Notes and warnings are logged below `reid_lab`, at INFO and WARNING. Where no handler is
     configured (Hydra's command line has one), they are shown on stderr.
+
+    Args:
+        cfg: the composed config.
+        outcome: takes the results, to show them; None logs the path of the report.
 
     Returns:
         The test's metrics by name, e.g. `test/fusion/rank1`.
@@ -94,7 +98,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     progress = Progress(Path(str(cfg.get("run_dir"))))  # not checked yet
     try:
         with shown():
-            return _run(cfg, progress)
+            return _run(cfg, progress, outcome or Outcome())
     except BaseException as error:
         status = status_of(error)
         if status is not None:
@@ -139,7 +143,7 @@ class Prepared:
     notes: list[str]
 
 
-def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
+def _run(cfg: DictConfig, progress: Progress, outcome: Outcome) -> dict[str, float]:
     started = time.monotonic()
     gc.collect()  # an earlier run's network and images, which would stay on the device
     prepared = _prepare(cfg, progress)
@@ -158,6 +162,8 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
             checkpoint = best_of(trainer, prepared.notes)
         progress.doing, progress.trained = "testing", True
         metrics, results = test(trainer, model, data, checkpoint, cfg)
+        if results.exits:
+            outcome.exits(results.exits)
         if trainer.is_global_zero:
             content = Summary(
                 **summary(cfg, trainer, data, metrics),
@@ -167,7 +173,7 @@ def _run(cfg: DictConfig, progress: Progress) -> dict[str, float]:
                 card=model.card.to_dict() if model.card else None,
                 shared_exit=model.shared_exit,
             )
-            _write_report(cfg, content, results, trainer, progress)
+            _write_report(cfg, content, results, trainer, progress, outcome)
     finally:
         finish_wandb(trainer.loggers)
     return metrics
@@ -225,7 +231,12 @@ def _use_trained_images(cfg: DictConfig, state: dict[str, Any], data: ReidDataMo
 
 
 def _write_report(
-    cfg: DictConfig, content: Summary, results: Results, trainer: pl.Trainer, progress: Progress
+    cfg: DictConfig,
+    content: Summary,
+    results: Results,
+    trainer: pl.Trainer,
+    progress: Progress,
+    outcome: Outcome,
 ) -> None:
     """Publish a test's results in the run's folder, then its report, and both to W&B."""
     folder = progress.folder
@@ -234,7 +245,7 @@ def _write_report(
     if results.exits:  # callbacks.ranking is not null
         progress.doing = f"drawing the report; the results are in {published}"
         finished = run_of(folder, content, results)
-        print(f"report: {write_report(finished, [Path(each) for each in cfg.compare])}")
+        outcome.report(write_report(finished, [Path(each) for each in cfg.compare]))
         publish(finished, trainer.loggers)
 
 
@@ -252,7 +263,7 @@ def test(
     checkpoint: Path | None,
     cfg: DictConfig,
 ) -> tuple[dict[str, float], Results]:
-    """Test, and write and print the results; earlier ones stay until they are published.
+    """Test, and write the results; earlier ones stay until they are published.
 
     Returns:
         The metrics by name, and the tables of the ranking callback; empty without it.
@@ -273,8 +284,6 @@ def test(
         if trainer.is_global_zero:
             shutil.rmtree(folder / NEW, ignore_errors=True)  # a part is of no use
         raise
-    if results.exits:
-        print_exits(results.exits)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}, results
 
 

@@ -1,24 +1,25 @@
-"""`reid-lab workspace ENTITY/PROJECT`: a saved W&B workspace, the frontier as a table.
+"""A saved W&B workspace, and the frontier as its table.
 
-Needs the extra `dashboard` (wandb-workspaces). `--spec FILE` writes the workspace, sends nothing.
+Needs the extra `dashboard` (wandb-workspaces).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.outputs import check_writable
 from reid_lab.files.tables import write_json
 from reid_lab.frontier.points import FRONTIER, Point, pareto_columns, read_points
 from reid_lab.optional import load
+from reid_lab.output.arguments import texts
 from reid_lab.run.publish import wandb_table
 
 TIMEOUT = 10  # seconds to wait for W&B's first response
@@ -150,9 +151,10 @@ def check_connection() -> None:
     try:
         socket.create_connection((url.hostname or "", port), TIMEOUT).close()
     except OSError as error:
-        raise DashboardError(
-            f"{url.geturl()} does not answer ({error}); nothing was sent. --spec FILE writes the "
-            "workspace without it"
+        text = f"{url.geturl()} does not answer ({error}); nothing was sent."
+        raise with_options(
+            DashboardError(f"{text} spec=FILE writes the workspace without it"),
+            f"{text} --spec FILE writes the workspace without it",
         ) from error
     import wandb
 
@@ -160,22 +162,48 @@ def check_connection() -> None:
         raise DashboardError("no API key for W&B: run `wandb login`, or set WANDB_API_KEY")
 
 
-def save(args: Namespace) -> int:
+def save_workspace(
+    entity: str,
+    project: str,
+    *,
+    frontier: Path | str | None = None,
+    columns: Sequence[str] = CONFIG,
+    spec: Path | str | None = None,
+) -> Path | None:
+    """Save a W&B workspace for the runs of a project, and log the frontier's table.
+
+    Args:
+        entity: user or team of W&B.
+        project: W&B project.
+        frontier: a `frontier.csv` to log as a table.
+        columns: config keys for the parallel coordinates.
+        spec: write the workspace to this JSON file, and send nothing.
+
+    Returns:
+        `spec`; None if the workspace was sent.
+
+    Raises:
+        DashboardError: W&B cannot be reached, has no API key or refuses the workspace.
+        MissingPackageError: wandb is not installed.
+        FrontierError: `frontier` is not a table of `reid-lab frontier`.
+    """
     wandb = load("wandb", "the dashboard")
-    entity, project = args.project.split("/")
-    if args.spec:
-        check_writable(args.spec)
-    view = workspace(entity, project, args.columns or CONFIG)
-    points = read_points(args.frontier) if args.frontier else []  # before anything is sent
-    if args.spec:
-        write_json(args.spec, workspace_spec(view))
-        print(f"workspace: {args.spec}")
-        return 0
+    for name, given in (("entity", entity), ("project", project)):
+        if not isinstance(given, str) or not re.fullmatch(r"[^/\s]+", given):
+            raise UserError(f"{name}={given!r}: give a name without spaces and slashes")
+    if spec is not None:
+        check_writable(spec := Path(spec))
+    view = workspace(entity, project, texts("columns", columns) or CONFIG)
+    table = None if frontier is None else Path(frontier)
+    points = [] if table is None else read_points(table)  # before anything is sent
+    if spec is not None:
+        write_json(spec, workspace_spec(view))
+        return spec
     check_connection()
     try:
-        if points:
-            log_frontier(points, args.frontier.parent, entity, project, offline=False)
+        if table is not None:
+            log_frontier(points, table.parent, entity, project, offline=False)
         view.save()
     except wandb.Error as error:
         raise DashboardError(str(error)) from error
-    return 0
+    return None

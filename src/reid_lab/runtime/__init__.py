@@ -8,6 +8,13 @@ reid-lab runtime FOLDER IMAGES... --out embeddings.npz
 """
 
 from reid_lab.runtime.embedding import embed
+from reid_lab.runtime.files import (
+    FileMatch,
+    FileResult,
+    SearchedFiles,
+    embed_to_file,
+    search_files,
+)
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import ExportError, Manifest
 from reid_lab.runtime.merged import Answer, MergedStream
@@ -16,10 +23,15 @@ from reid_lab.runtime.model import Model, Streamed
 __all__ = [
     "Answer",
     "ExportError",
+    "FileMatch",
+    "FileResult",
     "Gallery",
     "Manifest",
     "MergedStream",
     "Model",
+    "SearchedFiles",
     "Streamed",
     "embed",
+    "embed_to_file",
+    "search_files",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.runtime.gallery import Gallery
 from reid_lab.runtime.manifest import Manifest
 
@@ -38,7 +38,8 @@ def open_galleries(
         )
     metrics = {g.card.metric for g in opened.values()} | ({metric} if metric else set())
     if len(metrics) > 1:
-        raise UserError(f"the galleries and --metric are of {', '.join(sorted(metrics))}: use one")
+        text = f"metric are of {', '.join(sorted(metrics))}: use one"
+        raise with_options(UserError(f"galleries and {text}"), f"the galleries and --{text}")
     galleries = {name: opened[name] for name in manifest.names if name in opened}
     for name, gallery in galleries.items():
         first = galleries[last]

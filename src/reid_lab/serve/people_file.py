@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.regular import no_file
 from reid_lab.runtime.manifest import Manifest
 from reid_lab.serve.rows import Rows, numbered
@@ -51,6 +51,12 @@ TABLES = (
 PART = 4_096  # images that are read at a time
 
 
+def not_people(path: Path, why: object) -> UserError:
+    """The error of a path that is no file of people."""
+    text = f"{path} is not a file of people ({why}): give another"
+    return with_options(UserError(f"{text} file"), f"{text} --people")
+
+
 class PeopleFile:
     """Tables in an SQLite file. Thread-safe.
 
@@ -75,16 +81,14 @@ class PeopleFile:
         self._log_has_deleted = False
         if path.exists() and not path.is_file():  # a pipe might never open
             kind = no_file(path).removeprefix("is ")
-            raise UserError(f"{path} is not a file of people ({kind}): give another --people")
+            raise not_people(path, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._database = sqlite3.connect(
                 path, check_same_thread=False, isolation_level=None, timeout=WAIT_SECONDS
             )
         except sqlite3.OperationalError as error:
-            raise UserError(
-                f"{path} is not a file of people ({error}): give another --people"
-            ) from error
+            raise not_people(path, error) from error
         try:
             for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 self._database.execute(f"PRAGMA {setting}")
@@ -94,9 +98,7 @@ class PeopleFile:
             facts: dict[str, str] = dict(self._database.execute("SELECT name, value FROM fact"))
         except sqlite3.DatabaseError as error:
             self._database.close()
-            raise trouble(path, error) or UserError(
-                f"{path} is not a file of people ({error}): give another --people"
-            ) from error
+            raise trouble(path, error) or not_people(path, error) from error
         except BaseException:
             self._database.close()
             raise
@@ -123,12 +125,13 @@ class PeopleFile:
         """
         fingerprint = self.fact("fingerprint")
         if fingerprint != manifest.fingerprint:
-            raise UserError(
+            text = (
                 f"{self.path} holds people of the model {fingerprint[:12]}, this export is "
                 f"{manifest.fingerprint[:12]}: embeddings of two models cannot be compared. Use "
                 "the export that they belong to (POST /model then moves them to another one), or "
-                "give another --people"
+                "give another"
             )
+            raise with_options(UserError(f"{text} file of people"), f"{text} --people")
 
     def rows(
         self,

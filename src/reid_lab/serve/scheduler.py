@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 
 from reid_lab.budget.stream import Draws, RunningQuantile, exit_probabilities, exit_shares, solve_a
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.runtime.model import Model
 from reid_lab.serve.admission import BusyError
 from reid_lab.serve.people import People
@@ -239,19 +239,24 @@ class Scheduler:
         first, last = costs[[0, -1]]
         if not first <= budget <= last:
             ms = self.target.mul_adds is None
-            option = "--mean-ms" if ms else "--mul-adds"
             unit = "ms per image in a full batch" if ms else "Mul-Adds per image"
-            fix = "choose a budget in between"
-            if len(self.names) == 1:
-                fix = (
-                    f"the people have embeddings of {self.names[0]!r} only, so all queries exit "
-                    "there: add the --gallery of an earlier exit (reid-lab gallery build --exit), "
-                    f"or leave {option} out"
+            texts = []
+            for option, gallery in (
+                ("mean_ms" if ms else "mul_adds", "gallery"),
+                ("--mean-ms" if ms else "--mul-adds", "--gallery"),
+            ):
+                fix = "choose a budget in between"
+                if len(self.names) == 1:
+                    fix = (
+                        f"the people have embeddings of {self.names[0]!r} only, so all queries "
+                        f"exit there: add the {gallery} of an earlier exit (reid-lab gallery build "
+                        f"--exit), or leave {option} out"
+                    )
+                texts.append(
+                    f"{option} {budget:.4g} cannot be met: the exits cost {first:.4g} to "
+                    f"{last:.4g} {unit}; {fix}"
                 )
-            raise UserError(
-                f"{option} {budget:.4g} cannot be met: the exits cost {first:.4g} to "
-                f"{last:.4g} {unit}; {fix}"
-            )
+            raise with_options(UserError(texts[0]), texts[1])
 
     def _work(self) -> None:
         while jobs := self._taken():

@@ -6,6 +6,7 @@ image is embedded. When all are complete, network, people and scheduler are repl
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from reid_lab.serve.people_file import PeopleFile
 from reid_lab.serve.rows import Rows, compared_rows, extended, restricted
 from reid_lab.serve.staging import NEXT, Staging, drop_replaced
 
+log = logging.getLogger(__name__)
 LISTED_IMAGES = 5  # images that a message names
 BATCH = 32  # images that are embedded, and kept, at a time
 RATE = 0.01  # false accepts for which thresholds are estimated before the first query needs them
@@ -131,7 +133,7 @@ class NewEmbeddings:
             )
             raise UserError(
                 f"{len(missing):,} images of {self.file.path} were not kept, and the new model "
-                "cannot embed them: start the service with --gallery and galleries that hold "
+                "cannot embed them: start the service with galleries that hold "
                 f"them (reid-lab gallery upgrade), or remove these people:{listed}"
             )
 
@@ -236,10 +238,10 @@ class Upgrader:
         except Exception as error:  # whatever it is, the old model goes on
             what = _what(error)
             self._set_state(state="failed", message=what)
-            print(f"upgrade failed, still serving the old model: {what}", flush=True)
+            log.error("upgrade failed, still serving the old model: %s", what)
         else:
             self._set_state(state="done", message=message)
-            print(message, flush=True)
+            log.info("%s", message)
 
     def _upgrade(self) -> str:
         old = self._in_force.now
@@ -248,8 +250,8 @@ class Upgrader:
         self._set_state(model=fingerprint)
         if fingerprint == old.fingerprint:
             raise UserError(
-                f"{model.folder} holds the current model ({fingerprint[:12]}): give the path of "
-                "--model another export first, for example as a link"
+                f"{model.folder} holds the current model ({fingerprint[:12]}): put another export "
+                "at this path first, for example by a link"
             )
         new = NewEmbeddings(old.people.file, model, galleries, self._stop)
         done, every = new.staging.count()

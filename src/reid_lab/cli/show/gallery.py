@@ -1,4 +1,4 @@
-"""Output of the commands: results to stdout, everything else to stderr."""
+"""Output of `reid-lab gallery`, `embed` and `soften`."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from typing import Any
 
 from rich.text import Text
 
-from reid_lab.errors import first
+from reid_lab.cli.show.gallery_content import LISTED, titled
+from reid_lab.errors import Note, first
 from reid_lab.files.regular import escaped
 from reid_lab.gallery.build import BuildResult
-from reid_lab.gallery.content_tables import LISTED, images, memory, name, titled
 from reid_lab.gallery.evaluate import GalleryAccuracies
 from reid_lab.gallery.images import Labelled
 from reid_lab.gallery.planner import IndexPlan
+from reid_lab.gallery.result_page import query_text, verdict_text
 from reid_lab.gallery.results import SearchResult
+from reid_lab.gallery.soften import SoftenResult
 from reid_lab.gallery.store import SavedGallery
+from reid_lab.gallery.texts import images, memory, name
 from reid_lab.gallery.upgrade import UpgradeResult
+from reid_lab.gallery_format.embedding_files import EmbeddedFile
 from reid_lab.gallery_format.rows import UNKNOWN, GalleryRows
-from reid_lab.images.boxes import Box
 from reid_lab.openset.thresholds import MEANING, AcceptThresholds
-from reid_lab.openset.verdicts import GalleryVerdict
 from reid_lab.output.console import NOTHING, fold, head_table, stderr, stdout
-from reid_lab.output.pages import package_text, template
-from reid_lab.report.pictures import data_uri
 from reid_lab.report.tables import bounded, percent
-from reid_lab.results.queries import ImageCrop
-from reid_lab.retrieval.metrics import CMC_RANKS
+from reid_lab.retrieval.accuracies import CMC_RANKS
 
 FEW = 50  # people: thresholds of fewer are rough
 VERDICTS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}
@@ -55,21 +54,6 @@ def answers(gallery: SavedGallery, found: Sequence[SearchResult]) -> None:
             )
         verdict = f": {verdict_text(answer.verdict)}" if answer.verdict else ""
         titled(f"{query_text(answer)}{_who(answer.image)}{verdict}", table)
-
-
-def query_text(answer: SearchResult) -> str:
-    """The path of a query with its box, or the tracklet with its spread."""
-    image, spread = answer.image, answer.spread
-    if spread:
-        what = f"{images(spread.images)}, spread {spread.distance:.4f}"
-        return f"tracklet {escaped(image.tracklet or image.path)} ({what})"
-    return f"{image.path}" + (f" [{' '.join(map(str, image.box))}]" if image.box else "")
-
-
-def verdict_text(verdict: GalleryVerdict) -> str:
-    """'known, Ann Lee (0.31)', 'ambiguous, Ann Lee (0.31) or Bob (0.33)' or 'unknown'."""
-    people = [f"{name(p.person)} ({p.distance:.4f})" for p in verdict.people]
-    return ", ".join(filter(None, [verdict.verdict, " or ".join(people)]))
 
 
 def threshold(gallery: SavedGallery, accept: AcceptThresholds, rate: float) -> None:
@@ -164,6 +148,35 @@ def broken(messages: Sequence[str]) -> None:
     count = images(len(messages))
     lines = "".join(f"\n  {line}" for line in first(messages, LISTED))
     stderr.print(Text(f"{count} left out:{lines}"), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """What was skipped or assumed about the images."""
+    if text:
+        text = text.command_text if isinstance(text, Note) else text
+        stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def embedded(result: EmbeddedFile) -> None:
+    """One line: the file, and what is in it."""
+    count, lost = result.images, len(result.broken)
+    pooled = f" in {result.rows:,} tracklets" if result.pooled else ""
+    left_out = f", {lost:,} left out" if lost else ""
+    found = f"{images(count)}{pooled}{left_out}; exits {', '.join(result.exits)}"
+    stdout.print(Text(f"{result.path}: {found}"), soft_wrap=True)
+
+
+def softened(result: SoftenResult) -> None:
+    """One line per temperature, then the files."""
+    for at in result.means:
+        stdout.print(
+            f"T = {at.temperature:g}: largest {at.largest:.2%}, above the others {at.gap:.2%}, "
+            f"entropy {at.entropy:.1%} of the largest possible",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for path in result.files:
+        stdout.print(Text(f"Written: {path}"), soft_wrap=True)
 
 
 def outcome(result: BuildResult) -> None:
@@ -307,24 +320,3 @@ def _lost(fraction: float | None) -> str:
     if fraction is None:
         return NOTHING
     return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "\u2212")  # no minus zero
-
-
-def page(gallery: SavedGallery, answers: Sequence[SearchResult]) -> str:
-    """HTML with query images and their matches as thumbnails."""
-    thumbnails = {crop: data_uri(ImageCrop(*crop)) for crop in _crops(answers)}
-    return template("reid_lab.gallery", "page.html.j2", name=name).render(
-        css=package_text("reid_lab.report", "report.css"),
-        name=gallery.folder.name,
-        count=len(gallery),
-        card=gallery.card,
-        answers=answers,
-        query_text=query_text,
-        verdict=verdict_text,
-        thumbnails=thumbnails,
-        lost=sum(not uri for uri in thumbnails.values()),
-    )
-
-
-def _crops(answers: Sequence[SearchResult]) -> set[tuple[Path, Box | None]]:
-    images = [a.image for a in answers] + [m.image for a in answers for m in a.matches]
-    return {(image.path, image.box) for image in images}

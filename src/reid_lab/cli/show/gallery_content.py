@@ -8,8 +8,9 @@ from rich.text import Text
 
 from reid_lab.errors import first
 from reid_lab.files.regular import escaped
+from reid_lab.gallery.texts import images, memory, name
 from reid_lab.gallery_format.rows import NAMED, UNKNOWN, GalleryRows
-from reid_lab.output.console import NOTHING, fold, head_table, stdout
+from reid_lab.output.console import fold, head_table, stdout
 
 LISTED = 10  # people, or images, that are named
 
@@ -38,8 +39,8 @@ def info(gallery: GalleryRows) -> None:
         "pattern": card.pattern or "none: people are unknown",
     }
     table = Table(box=None, show_header=False)
-    for name, text in rows.items():
-        table.add_row(Text(name, "dim"), Text(text, overflow="fold"))
+    for key, text in rows.items():
+        table.add_row(Text(key, "dim"), Text(text, overflow="fold"))
     titled(str(gallery.folder), table)
 
 
@@ -76,25 +77,6 @@ def removed(gallery: GalleryRows, rows: np.ndarray, dry_run: bool) -> None:
         if any(one.own for one in gallery.card.accept_thresholds):
             text += ". The thresholds were fitted with them: calibrate again"
     stdout.print(Text(f"{gallery.folder}: {text}"), soft_wrap=True)
-
-
-def images(count: int) -> str:
-    """1 -> '1 image', 2000 -> '2,000 images'."""
-    return f"{count:,} image{'s' * (count != 1)}"
-
-
-def memory(count: float) -> str:
-    """512_000_000 -> '512 MB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
-
-
-def name(text: str) -> str:
-    """The name of a person or camera; a dash if unknown."""
-    return escaped(text) or NOTHING
 
 
 def titled(title: str, table: Table) -> None:

@@ -11,19 +11,18 @@ Images are the thumbnails that the service keeps; enrolled images without one ar
 from __future__ import annotations
 
 import sqlite3
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.atomic import write_bytes
 from reid_lab.files.outputs import check_writable
 from reid_lab.files.regular import no_file
 from reid_lab.files.tables import write_csv
-from reid_lab.output.console import stdout
 from reid_lab.serve.people_file import WAIT_SECONDS, is_locked, locked_error
 
 Row = dict[str, Any]
@@ -32,43 +31,62 @@ UNKNOWN_CAMERA = "unknown"  # camera of an image without one
 FILLED = "length(thumbnail) > 0"
 
 
-def export(args: Namespace) -> int:
-    """`reid-lab export-people`.
+@dataclass(frozen=True)
+class PeopleExport:
+    """What `export_people` wrote.
+
+    Attributes:
+        folder: folder of the files.
+        enrolled: number of enrolled images.
+        confirmed: number of matches that users confirmed.
+        rejected: number of matches that users rejected.
+        left_out: number of enrolled images without a thumbnail.
+    """
+
+    folder: Path
+    enrolled: int
+    confirmed: int
+    rejected: int
+    left_out: int
+
+
+def export_people(people: Path | str, out: Path | str) -> PeopleExport:
+    """Write the images and labels of a service's people; the service may run.
+
+    Args:
+        people: file of people of `reid-lab serve`.
+        out: a new folder.
 
     Raises:
-        UserError: no file of people, nothing in it, one that another process holds, or `--out`
+        UserError: no file of people, nothing in it, one that another process holds, or `out`
             exists or cannot be written.
     """
-    out: Path = args.out
+    people, out = Path(people), Path(out)
     if out.exists():
-        raise UserError(f"--out {out} exists: give a new folder, or remove it")
+        text = f"{out} exists: give a new folder, or remove it"
+        raise with_options(UserError(f"out={text}"), f"--out {text}")
     check_writable(out)
-    with closing(opened(args.people)) as database:
+    with closing(opened(people)) as database:
         try:
             (everyone,) = database.execute("SELECT count(*) FROM image").fetchone()
             images = [_written(row, out) for row in _enrolled(database)]
             labels = [_written(row, out) for row in _labels(database)]
         except sqlite3.DatabaseError as error:
             if is_locked(error):
-                raise locked_error(args.people) from error
-            raise UserError(f"{args.people} is not a file of people ({error})") from error
+                raise locked_error(people) from error
+            raise UserError(f"{people} is not a file of people ({error})") from error
     if not images and not labels:
-        raise UserError(f"{args.people} has no images: enrol people, or confirm matches, first")
+        raise UserError(f"{people} has no images: enrol people, or confirm matches, first")
     confirmed = [
         {"path": row["path"], "pid": row["pid"], "camid": UNKNOWN_CAMERA, "source": CONFIRMED}
         for row in labels
         if row["correct"]
     ]
-    lacking = everyone - len(images)
     for name, rows in (("images.csv", [*images, *confirmed]), ("labels.csv", labels)):
         if rows:
             write_csv(out / name, rows)
-    left_out = f"; {lacking:,} images have no thumbnail and are left out" if lacking else ""
-    stdout.print(
-        f"{out}: {len(images):,} enrolled images, {len(confirmed):,} confirmed and "
-        f"{len(labels) - len(confirmed):,} rejected matches{left_out}"
-    )
-    return 0
+    rejected = len(labels) - len(confirmed)
+    return PeopleExport(out, len(images), len(confirmed), rejected, everyone - len(images))
 
 
 def _written(row: Row, out: Path) -> Row:
@@ -84,7 +102,7 @@ def opened(path: Path) -> sqlite3.Connection:
         UserError: there is no such file.
     """
     if not path.is_file():
-        raise UserError(f"{path} {no_file(path)}: give the --people file of reid-lab serve")
+        raise UserError(f"{path} {no_file(path)}: give the file of people of reid-lab serve")
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
 
 
