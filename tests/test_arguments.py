@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import reid_lab
+import reid_lab.budget
+import reid_lab.config
+import reid_lab.frontier
 from reid_lab import Ids, rank
 from reid_lab.cli.command import attempt
 from reid_lab.doctor.examine import examine_data
@@ -26,6 +33,7 @@ from reid_lab.gallery import (
 from reid_lab.output import arguments
 from reid_lab.profiling.measure import measure_costs
 from reid_lab.profiling.suggest import suggest_exits
+from tests.methods import method
 
 NOWHERE = Path("nowhere")
 
@@ -88,7 +96,7 @@ def calibrate(**options: Any) -> Any:
     return calibrate_gallery(NOWHERE, **options)
 
 
-def evaluate(**options: Any) -> Any:
+def evaluate_people(**options: Any) -> Any:
     return evaluate_gallery(NOWHERE, **options)
 
 
@@ -123,9 +131,9 @@ RATE = "invalid false-accept rate {}: give one with 0 < rate <= 1"
         (link, {"threshold": 0}, "threshold=0: give a finite number above 0"),
         (link, {"threshold": "1"}, "threshold='1': give a finite number above 0"),
         (link, {"threshold": None, "false_accept_rate": 2}, RATE.format(2)),
-        (evaluate, {"metric": "l2"}, "metric='l2': choose euclidean or cosine"),
-        (evaluate, {"hidden": "me"}, "hidden='me': choose "),
-        (evaluate, {"max_queries": 0}, "max_queries=0: give"),
+        (evaluate_people, {"metric": "l2"}, "metric='l2': choose euclidean or cosine"),
+        (evaluate_people, {"hidden": "me"}, "hidden='me': choose "),
+        (evaluate_people, {"max_queries": 0}, "max_queries=0: give"),
         (calibrate, {"rates": "0.1"}, "rates='0.1': give a number"),
         (calibrate, {"rates": [2]}, RATE.format(2)),
         (calibrate, {"rates": 0}, RATE.format(0)),
@@ -169,3 +177,128 @@ def test_rows_that_are_not_finite_need_not_be_of_a_training() -> None:
     ids = Ids(np.arange(2), np.arange(2), ["a", "b"])
     with pytest.raises(UserError, match=r"correct these rows or leave them out\. If a network"):
         rank(rows, rows, ids, ids)
+
+
+PACKAGES = ("checkpoint", "export", "frontier", "gallery", "profiling", "run", "runtime", "serve")
+FUNCTIONS = {
+    f"{package}.{name}": getattr(import_module(f"reid_lab.{package}"), name)
+    for package in PACKAGES
+    for name in import_module(f"reid_lab.{package}").__all__
+}
+OF_PATHS = [
+    (name, parameter.name)
+    for name, function in FUNCTIONS.items()
+    if inspect.isfunction(function)
+    for parameter in inspect.signature(function).parameters.values()
+    if "Path" in str(parameter.annotation)
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("given", [None, 3, ""], ids=repr)
+@pytest.mark.parametrize(("name", "parameter"), OF_PATHS, ids=lambda x: x)
+def test_what_is_no_path_is_one_message(
+    name: str, parameter: str, given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    words = {p.name: "nowhere" for p in parameters if p.default is p.empty}
+    if given is None and parameter not in words:
+        pytest.skip("None is the default")
+    with pytest.raises(UserError) as error:
+        called = FUNCTIONS[name](**{**words, parameter: given})
+        if hasattr(called, "__enter__"):
+            called.__enter__()
+    assert "expected str" not in str(error.value)
+    assert not any(tmp_path.iterdir())
+
+
+ROWS = np.eye(4, dtype=np.float32)
+LAB: Any = reid_lab  # what a caller without type checks sees
+IDS = LAB.Ids([1, 2, 3, 4], [1, 1, 2, 2], ["a", "b", "c", "d"])
+DARE = method("dare")
+PIXELS = np.zeros((1, 64, 32, 3), np.uint8)
+WHOLE = LAB.Embeddings(IDS, IDS, {"a": LAB.Exit(ROWS, ROWS, 1)})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LAB.load_model(None), "^checkpoint=None: give a path"),
+        (lambda: LAB.embed(DARE, 3), r"^images is 3, of type int: give a folder, an image"),
+        (lambda: LAB.embed(DARE, ["a", 3]), r"^images\[1\] is 3, of type int: give a folder"),
+        (lambda: LAB.embed(None, ROWS), "pixels must be"),
+        (lambda: LAB.embed(None, PIXELS), "^model is None: give the path of a checkpoint"),
+        (lambda: LAB.embed(DARE, PIXELS, device="gpu"), "^device='gpu': give auto, cpu or cuda"),
+        (lambda: LAB.embed(DARE, PIXELS, device=3), "^device=3: give auto, cpu or cuda"),
+        (lambda: LAB.embed(DARE, PIXELS, size=64), r"^size=64: give \(height, width\)"),
+        (lambda: LAB.embed(DARE, PIXELS, batch_size="a"), "^batch_size='a': give a whole"),
+        (lambda: LAB.embed(DARE, PIXELS, exits=3), "^exits=3: give text, or a list"),
+        (lambda: LAB.rank(ROWS.tolist(), ROWS, IDS, IDS), "not list"),
+        (
+            lambda: LAB.rank(ROWS, ROWS, [1, 2], IDS),
+            r"^query_ids is \[1, 2\], of type list: ",
+        ),
+        (lambda: LAB.rank(ROWS, ROWS, IDS, None), r"^gallery_ids is None: give Ids\("),
+        (
+            lambda: LAB.rank(ROWS, ROWS, IDS, IDS, hidden="self"),
+            "^hidden='self': choose same",
+        ),
+        (
+            lambda: LAB.Ids(["ann"], [1], ["a"]),
+            "^pids must be whole numbers .* as 'ann': ",
+        ),
+        (
+            lambda: LAB.Ids(3, [1], ["a"]),
+            "^pids is 3, of type int: give whole numbers",
+        ),
+        (
+            lambda: LAB.Ids([1], [1], "a.jpg"),
+            "^paths is 'a.jpg', of type str: give a list",
+        ),
+        (lambda: LAB.Ids([1], [1], 3), "^paths is 3, of type int: give a list of paths"),
+        (
+            lambda: LAB.Ids([1], [1], ["a"], boxes=[1, 2]),
+            r"^boxes has the shape \(2,\): give",
+        ),
+        (lambda: LAB.Embeddings(IDS, None, {}), r"^gallery is None: give Ids\("),
+        (lambda: LAB.Embeddings(IDS, IDS, [ROWS]), "^exits is .*: give a dict of names and Exit"),
+        (lambda: LAB.Embeddings(IDS, IDS, {"a": ROWS}), r"^exits\['a'\] is .*: give Exit\("),
+        (lambda: LAB.evaluate(ROWS), r"^embeddings is .*: give Embeddings\("),
+        (
+            lambda: LAB.evaluate(WHOLE, protocol="market"),
+            "^protocol is 'market', of type str: ",
+        ),
+        (lambda: LAB.evaluate(WHOLE, rerankers="k"), "^rerankers is 'k', of type str: give a list"),
+        (lambda: LAB.evaluate(WHOLE, rerankers=["k"]), "^rerankers: 'k', of type str: give some"),
+        (lambda: LAB.KReciprocal(k1=None), "^k1=None: give a whole number from 1"),
+        (lambda: LAB.KReciprocal(weight=2), "^weight=2: give a number from 0 to 1"),
+        (lambda: LAB.Protocol(hidden="all"), "^hidden='all': choose same_person_and_camera, "),
+        (lambda: LAB.Protocol(trials="2"), "^trials='2': give a whole number from 1"),
+        (
+            lambda: LAB.count_exits("last.ckpt", 64, 32),
+            "^module is 'last.ckpt', of type str: ",
+        ),
+        (lambda: LAB.count_exits(DARE, 64.5, 32), "^height=64.5: give a whole number from 1"),
+        (lambda: LAB.count_exits(DARE, 64, 0), "^width=0: give a whole number from 1"),
+        (lambda: LAB.AnytimeModel(None), "^module is None: give a network, as of load_model"),
+        (lambda: LAB.AnytimeModel(DARE, exits=3), "^exits=3: give text, or a list"),
+        (lambda: LAB.BudgetedStream(DARE, None, "margin", None), "^lookups is None: give a dict"),
+        (lambda: LAB.BudgetedStream(None, {}, "margin", None), "^module is None: give a network"),
+        (lambda: LAB.BudgetedStream(DARE, {}, "best", None), "^policy='best': choose random, "),
+        (lambda: LAB.budget.anytime_curve({}, {"a": 1}, [1]), "^rankings has no exit 'a'"),
+        (
+            lambda: LAB.budget.read_costs("x", "joules", {}, None),
+            "^currency='joules': choose",
+        ),
+        (
+            lambda: LAB.frontier.best_under([], {"cost": 1}, "rank1"),
+            "^limits='cost': choose mul_",
+        ),
+        (lambda: LAB.config.composed(3), "^words=3: give text, or a list"),
+    ],
+)
+def test_another_type_is_one_message(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "--" not in str(error.value) and "\n" not in str(error.value)

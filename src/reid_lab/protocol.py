@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from reid_lab.errors import UserError
+from reid_lab.output.arguments import check_choice, check_whole
 
 Hidden = Literal["same_person_and_camera", "same_camera", "itself", "nothing"]
 Query = Literal["single", "multi"]
@@ -34,7 +37,7 @@ class Protocol:
         tracklets: rank tracklets; the embedding of each is the mean over its images.
 
     Raises:
-        ValueError: the settings contradict each other.
+        UserError: another value, or settings that contradict each other.
     """
 
     hidden: Hidden = "same_person_and_camera"
@@ -46,17 +49,23 @@ class Protocol:
     tracklets: bool = False
 
     def __post_init__(self) -> None:
+        check_choice("hidden", self.hidden, get_args(Hidden))
+        check_choice("query", self.query, get_args(Query))
+        check_choice("pooling", self.pooling, get_args(Pooling))
+        check_whole("trials", self.trials)
+        if self.shots is not None:
+            check_whole("shots", self.shots)
         if self.query == "multi" and self.hidden in ("itself", "nothing"):
-            raise ValueError(
+            raise UserError(
                 "query=multi pools the query with gallery images of its camera, which would be "
                 f"matches with hidden={self.hidden}: use another protocol or query=single"
             )
         if self.trials > 1 and self.shots is None:
-            raise ValueError(
+            raise UserError(
                 f"trials={self.trials} has no effect without shots: set shots, or trials=1"
             )
         if self.shots is not None and self.hidden in ("same_person_and_camera", "itself"):
-            raise ValueError(
+            raise UserError(
                 f"shots={self.shots} may draw only images of a person that are hidden from the "
                 "query: use hidden=same_camera (or nothing)"
             )

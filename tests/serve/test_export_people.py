@@ -14,7 +14,7 @@ from reid_lab.dataset.readers.csv_file import read_csv
 from reid_lab.gallery.labels import read_labels
 from reid_lab.gallery.metadata import read_gallery_images
 from reid_lab.images.pixels import read_pixels
-from reid_lab.serve import export_people
+from reid_lab.serve import people_export
 from reid_lab.serve.app import thumbnail
 from reid_lab.serve.people import NewImage, People
 from tests.commands import export_people as main
@@ -109,7 +109,7 @@ def test_a_file_that_another_process_holds_is_told(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(export_people, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(people_export, "WAIT_SECONDS", 0.05)
     people.close()
     with closing(sqlite3.connect(tmp_path / "p.sqlite", isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -16,6 +16,8 @@ from reid_lab.budget.steps import Steps
 from reid_lab.cost.currency import ExitCosts
 from reid_lab.cost.latency import wait_for
 from reid_lab.cost.mul_adds import count_exits
+from reid_lab.errors import UserError
+from reid_lab.output.arguments import check_network, check_type, numbers, texts
 from reid_lab.retrieval.metrics import Ranking
 
 if TYPE_CHECKING:
@@ -46,8 +48,14 @@ def anytime_curve(
         measured: costs of the network from a profile; None takes `mul_adds`.
         bounds: exit -> confidence intervals (`Evaluation.intervals`) for its rows.
     """
+    check_type("rankings", rankings, Mapping, "a dict of exits and their rankings")
+    check_type("mul_adds", mul_adds, Mapping, "a dict of exits, as of count_exits")
+    if measured is not None:
+        check_type("measured", measured, ExitCosts, "costs of read_costs(profile.csv, ...)")
+    if missing := [name for name in mul_adds if name not in rankings]:
+        raise UserError(f"rankings has no exit {missing[0]!r}: give one for each exit of mul_adds")
     rows = []
-    for budget in budgets:
+    for budget in numbers("budgets", budgets):
         name = exit_at(budget, measured.by_exit() if measured else mul_adds)
         answer = {"rank1": 0.0, "mAP": 0.0}  # no exit is reached
         if name is not None:
@@ -95,7 +103,11 @@ class AnytimeModel:
         exits: Sequence[str] | None = None,
         measured: ExitCosts | None = None,
     ) -> None:
-        self._steps = Steps(module, exits or module.exit_names)
+        check_network("module", module)
+        names = texts("exits", exits) if exits is not None else module.exit_names
+        if measured is not None:
+            check_type("measured", measured, ExitCosts, "costs of read_costs(profile.csv, ...)")
+        self._steps = Steps(module, names or module.exit_names)
         self._prices = measured.by_exit() if measured else None
         self._took: dict[tuple[str, torch.Size], deque[float]] = {}
         self._costs: dict[torch.Size, dict[str, int]] = {}

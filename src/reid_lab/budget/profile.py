@@ -23,6 +23,8 @@ from reid_lab.cost.latency import time_exits
 from reid_lab.cost.machine import conditions
 from reid_lab.errors import UserError
 from reid_lab.files.regular import no_file
+from reid_lab.output import arguments
+from reid_lab.output.arguments import check_choice, check_type, check_whole, described
 from reid_lab.results.rows.cost import PROFILE, ProfileRow
 
 PROFILE_FILE = PROFILE.file
@@ -73,6 +75,10 @@ def measure_profile(
         precision: noted in the rows.
         meter: energy meter; None takes the platform's, if it has one.
     """
+    if not hasattr(subject, "counted"):
+        how = "give a subject, as reid_lab.profiling.measure_costs does from a checkpoint"
+        raise UserError(f"subject is {described(subject)}: {how}")
+    check_whole("gallery", gallery)
     device = subject.images(1).device
     lookups = {
         name: Lookup(_embeddings(gallery, counted.dim, device), cyclic_ids(gallery))
@@ -186,7 +192,7 @@ def profile_beside(checkpoint: Path) -> Path:
 
 
 def read_costs(
-    path: Path,
+    path: Path | str,
     currency: Currency,
     mul_adds: Mapping[str, int],
     device: torch.device,
@@ -211,6 +217,9 @@ def read_costs(
             or no meter of energy. It names the command that measures one.
         StoredFileError: the file is malformed.
     """
+    path = arguments.path("path", path)
+    check_choice("currency", currency, ("latency", "energy"))
+    check_type("mul_adds", mul_adds, Mapping, "a dict of exits, as of count_exits")
     fix = f"measure one here: {profile_command(path, batch, gallery)}"
     if not path.is_file():
         raise ProfileError(

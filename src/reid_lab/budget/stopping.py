@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.budget.steps import Steps
 from reid_lab.budget.stream import Draws, ExitRule, planned_rule
 from reid_lab.cost.currency import ExitCosts, Floats
+from reid_lab.output.arguments import check_choice, check_network, check_type, check_whole
 from reid_lab.retrieval.embeddings import Ids
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class BudgetedStream:
         whole: Mapping[str, Lookup] | None = None,
         rows: int = 1,
     ) -> None:
+        check_network("module", module)
+        check_type("lookups", lookups, Mapping, "a dict of exits and Lookup(gallery, ids)")
+        check_choice("policy", policy, get_args(Policy))
+        check_whole("rows", rows)
         self._steps = Steps(module, tuple(lookups), rows)
         self.exits = self._steps.exits
         self.lookups, self.whole = lookups, whole or lookups

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reid_lab.errors import UserError
 from reid_lab.files.regular import no_file
+from reid_lab.output import arguments
 from reid_lab.results.card import ModelCard
 from reid_lab.types import MAX_SIDE
 
@@ -32,7 +33,7 @@ def read_checkpoint(checkpoint: Path | str) -> dict[str, Any]:
     Raises:
         CheckpointError: no such file, not a checkpoint of this suite, or invalid content.
     """
-    path = Path(checkpoint)
+    path = arguments.path("checkpoint", checkpoint)
     if not path.is_file():
         raise CheckpointError(f"{path} {no_file(path)}: give a run's checkpoints/last.ckpt")
     state = _load(path)

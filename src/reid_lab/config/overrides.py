@@ -21,18 +21,19 @@ from reid_lab.config.nodes import locate
 from reid_lab.config.paths import register_resolvers
 from reid_lab.config.renamed import with_new_names
 from reid_lab.errors import UserError, causes
+from reid_lab.output.arguments import texts
 
 SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # characters that Hydra takes for syntax in a value
 
 
-def composed(words: Sequence[str]) -> DictConfig:
+def composed(words: str | Sequence[str]) -> DictConfig:
     """The config as `python -m reid_lab` composes it.
 
     Raises:
         UserError: Hydra refuses an override; the message says how to write it.
     """
     register_resolvers()
-    words = without_nulls(with_new_names(words))
+    words = without_nulls(with_new_names(texts("words", words)))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=list(words))

@@ -8,26 +8,34 @@ from pathlib import Path
 import torch
 
 from reid_lab.cost.allocator import allocator_name
-from reid_lab.errors import UserError, first_line
+from reid_lab.errors import UserError, first_line, with_options
 
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """The device of that name; `auto` takes a GPU if there is one.
 
     Raises:
-        UserError: the device cannot be used.
+        UserError: no device has that name, or it cannot be used.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        if not isinstance(name, (str, torch.device)):
+            raise RuntimeError
+        torch.device(name)
+    except RuntimeError:
+        fix = "give auto, cpu or cuda (cuda:1 is the second GPU)"
+        unknown = UserError(f"device={name!r}: {fix}")
+        raise with_options(unknown, f"--device {name}: {fix}") from None
     try:
         found = torch.zeros(1, device=name)
         found.cpu()  # fails on meta
         return found.device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = first_line(error)
-        raise UserError(f"device {name!r} cannot be used ({reason}): try cpu") from error
+        raise UserError(f"device {str(name)!r} cannot be used ({reason}): try cpu") from error
 
 
 def conditions(device: torch.device) -> dict[str, str | int]:

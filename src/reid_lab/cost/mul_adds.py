@@ -9,6 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
+from reid_lab.output.arguments import check_network, check_whole
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -33,7 +35,18 @@ def count_exits(module: ReidModule, height: int, width: int) -> dict[str, int]:
     papers. Where these are most of the work, as with hand-crafted features, a method returns an
     estimate from `estimated_mul_adds(height, width) -> {exit: cumulative Mul-Adds}`, which is
     added.
+
+    Args:
+        module: network with exits, as of `load_model`.
+        height: height of an image in pixels.
+        width: width of an image in pixels.
+
+    Raises:
+        UserError: not a network with exits, or a size that is not a whole number from 1.
     """
+    check_network("module", module)
+    check_whole("height", height)
+    check_whole("width", width)
     image = torch.zeros(1, 3, height, width, device=device_of(module))
     counts = {}
     counter = FlopCounterMode(display=False)

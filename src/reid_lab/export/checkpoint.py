@@ -35,6 +35,7 @@ from reid_lab.export.triton import FOLDER, write_triton
 from reid_lab.files.folders import replacing_folder
 from reid_lab.files.outputs import MANIFEST, check_outside
 from reid_lab.model import ReidModule
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_whole, texts
 from reid_lab.results.rows.cost import COST
 from reid_lab.runtime.manifest import (
@@ -134,7 +135,8 @@ def export_checkpoint(
             differs from PyTorch.
         UserError: not a checkpoint, or an invalid data set.
     """
-    checkpoint, out = Path(checkpoint), Path(out)
+    checkpoint = arguments.path("checkpoint", checkpoint)
+    out = arguments.path("out", out)
     to, data = _formats(to), texts("data", data)
     check_whole("calibration_images", calibration_images)
     check_whole("batch_size", batch_size)

@@ -9,7 +9,7 @@ from numbers import Real
 
 from reid_lab.errors import UserError, with_options
 from reid_lab.frontier.points import METRICS, OURS, FrontierError, Point
-from reid_lab.output.arguments import check_choice
+from reid_lab.output.arguments import check_choice, check_type
 from reid_lab.report.tables import mul_adds, percent, within
 from reid_lab.report.tables import points as gained
 
@@ -32,6 +32,7 @@ def check_limits(limits: Maxima, metric: str) -> None:
         UserError: one is not, or `metric` is no accuracy of a point.
     """
     check_choice("metric", metric, METRICS)
+    check_type("limits", limits, Mapping, 'a dict, such as {"mul_adds": 5e8}')
     for column, bound in limits.items():
         check_choice("limits", column, (*LIMITS.values(),))
         if isinstance(bound, bool) or not isinstance(bound, Real) or not 0 <= bound < math.inf:
@@ -43,7 +44,16 @@ def best_under(points: Sequence[Point], limits: Maxima, metric: str) -> Point | 
 
     Ties are broken by mAP, then by fewer Mul-Adds, fewer parameters, an exit before a stream. A
     point with an unknown cost is not within a limit on this cost.
+
+    Args:
+        points: points of a data set.
+        limits: column of a point -> most of it, such as {"mul_adds": 5e8}.
+        metric: rank1 or mAP.
+
+    Raises:
+        UserError: a limit on another column, or another metric.
     """
+    check_limits(limits, metric)
     fits = [
         p
         for p in points

@@ -14,6 +14,7 @@ import numpy as np
 from reid_lab.errors import UserError
 from reid_lab.frontier.collect import ended, find_runs, read_finished
 from reid_lab.frontier.identity import settings
+from reid_lab.output import arguments
 from reid_lab.results import CONFIG, Summary, results_of
 from reid_lab.results.cells import Share, Signed
 from reid_lab.results.rows.accuracy import EXITS, QUERY_SCORES, QueryScoreRow
@@ -106,7 +107,7 @@ def compare_runs(
             protocols or without `query_scores.csv`.
         StoredFileError: a file is malformed.
     """
-    one, two = read_seeds(Path(a)), read_seeds(Path(b))
+    one, two = read_seeds(arguments.path("a", a)), read_seeds(arguments.path("b", b))
     check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
     pairs = _pairs(one, two) if exits is None else _given(one, two, exits)
     rows = [_row(one, two, *pair) for pair in pairs]

@@ -94,9 +94,9 @@ def draw_frontier(
     check_limits(limits, metric)
     if cost is not None:
         arguments.check_choice("cost", cost, UNITS)
-    out = Path(out)
+    out, table = arguments.path("out", out), arguments.path_or_none("table", table)
     check_writable(out)
-    found = tables.gather(folders, None if table is None else Path(table), dataset, transfer)
+    found = tables.gather(folders, table, dataset, transfer)
     notes = [*found.notes, *found.broken]
     points = named([p for p in found.points if _in_currency(p, cost)], names)
     views: list[FrontierView] = []

@@ -13,6 +13,7 @@ from typing import Any
 from reid_lab.errors import UserError, with_options
 from reid_lab.files.regular import no_file
 from reid_lab.files.stored import StoredFileError
+from reid_lab.output import arguments
 from reid_lab.results.cells import Share, Signed
 from reid_lab.results.rows.budget import Routing
 from reid_lab.results.table import Table
@@ -200,12 +201,13 @@ def _cell(value: object) -> object:
 FRONTIER = Table("frontier.csv", Point, {"pareto": "pareto_*"}, _checked, _cell, longest=1_000_000)
 
 
-def read_points(path: Path) -> list[Point]:
+def read_points(path: Path | str) -> list[Point]:
     """The points of a `frontier.csv`, without its Pareto columns, which are computed anew.
 
     Raises:
         FrontierError: no such file, or not one of these tables.
     """
+    path = arguments.path("path", path)
     if not path.is_file():
         why = no_file(path) if path.exists() else "no such file"
         raise _no_table(f"{path}: {why}; give a frontier.csv")

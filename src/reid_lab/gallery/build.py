@@ -20,6 +20,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery.writer import Writer, extend, reserved
 from reid_lab.gallery_format.card import Card, IndexMetric, IndexName
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_choice, check_whole
 
 LISTED = 10  # images that an error names
@@ -100,10 +101,13 @@ def build_gallery(
     check_choice("index", index, get_args(IndexName))
     check_whole("batch_size", batch_size)
     check_installed(index)
-    listed, pattern, note = read_gallery_images(Path(images), _path(metadata), pattern)
+    images, checkpoint = arguments.path("images", images), arguments.path("checkpoint", checkpoint)
+    metadata = arguments.path_or_none("metadata", metadata)
+    out = arguments.path("out", out)
+    listed, pattern, note = read_gallery_images(images, metadata, pattern)
     check_count(index, len(listed))
     with reserved(out, overwrite) as start:
-        embedder = Embedder.load(Path(checkpoint), exit, device)
+        embedder = Embedder.load(checkpoint, exit, device)
         warn_of_space(embedder, checkpoint)
         card = Card(
             embedder.fingerprint,
@@ -114,7 +118,7 @@ def build_gallery(
             "float16" if half else "float32",
             index,
             pattern,
-            accept_thresholds=_thresholds_of(embedder, Path(checkpoint), metric),
+            accept_thresholds=_thresholds_of(embedder, checkpoint, metric),
             shared=embedder.shared,
         )
         seconds, broken = _fill(start(card), embedder, listed, batch_size, progress)
@@ -158,9 +162,11 @@ def add_images(
         GalleryError: another model, or another process writes.
     """
     check_whole("batch_size", batch_size)
+    images, checkpoint = arguments.path("images", images), arguments.path("checkpoint", checkpoint)
+    metadata = arguments.path_or_none("metadata", metadata)
     gallery = opened(gallery)
     check_installed(gallery.card.index)
-    listed, note = read_more_images(Path(images), _path(metadata), gallery.card.pattern)
+    listed, note = read_more_images(images, metadata, gallery.card.pattern)
     # locked first: if another process is writing, the network need not be loaded
     with extend(gallery, gallery.card.fingerprint) as writer:
         embedder = network_of(writer.gallery, checkpoint, writer.gallery.card.exit, device)
@@ -176,10 +182,6 @@ def add_images(
 def opened(gallery: SavedGallery | Path | str) -> SavedGallery:
     """The gallery of a folder."""
     return gallery if isinstance(gallery, SavedGallery) else SavedGallery.open(gallery)
-
-
-def _path(path: Path | str | None) -> Path | None:
-    return None if path is None else Path(path)
 
 
 def _thresholds_of(

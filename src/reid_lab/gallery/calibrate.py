@@ -17,6 +17,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.writer import RowWriter, locked
 from reid_lab.openset.rates import MOST_QUERIES, check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_whole, numbers
 
 
@@ -71,7 +72,7 @@ def calibrate_gallery(
             if checkpoint is None:
                 text = "labels has images, which a network embeds: give"
                 raise with_options(UserError(f"{text} a checkpoint"), f"--{text} --checkpoint")
-            images = read_labels(Path(labels))
+            images = read_labels(arguments.path("labels", labels))
             check_labels(found, images, rates)
             own, exit = fit_own_thresholds(found, rates, max_queries), found.card.exit
             queries = embed_queries(
@@ -87,7 +88,7 @@ def calibrate_gallery(
         elif checkpoint is None:
             fitted = fit_own_thresholds(found, rates, max_queries)
         else:
-            fitted = _thresholds_of(Path(checkpoint), found)
+            fitted = _thresholds_of(arguments.path("checkpoint", checkpoint), found)
         RowWriter(found).set_accept_thresholds(fitted)
     return CalibrationResult(SavedGallery.open(folder), fitted, broken)
 

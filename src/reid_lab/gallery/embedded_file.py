@@ -29,6 +29,7 @@ from reid_lab.gallery_format.embedding_files import (
 )
 from reid_lab.gallery_format.rows import UNKNOWN
 from reid_lab.model import ReidModule
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_choice, check_whole
 from reid_lab.runtime.inputs import select_exits
 from reid_lab.vectors.pooling import pool as pooled_rows
@@ -82,7 +83,8 @@ def embed_to_file(
             a checkpoint, an unknown exit, too little memory, `out` cannot be written, or no such
             device.
     """
-    images, checkpoint, out = Path(images), Path(checkpoint), Path(out)
+    images, checkpoint = arguments.path("images", images), arguments.path("checkpoint", checkpoint)
+    out, boxes = arguments.path("out", out), arguments.path_or_none("boxes", boxes)
     check_whole("batch_size", batch_size)
     if metric is not None:
         check_choice("metric", metric, get_args(IndexMetric))
@@ -90,7 +92,7 @@ def embed_to_file(
             why = "metric says how tracklets are pooled: give"
             raise with_options(UserError(f"{why} pool=True, too"), f"--{why} --pool tracklet, too")
     check_format(out)
-    listed, note = read_images(images, None if boxes is None else Path(boxes), pattern)
+    listed, note = read_images(images, boxes, pattern)
     if pool and not any(image.tracklet for image in listed):
         why = f"needs tracklets, and {images} has none: give a CSV file with "
         why += "columns path and tracklet"

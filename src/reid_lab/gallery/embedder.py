@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from reid_lab.errors import SpaceWarning, UserError, with_options
 from reid_lab.gallery.images import Labelled
 from reid_lab.images.boxes import box_problem, crop
 from reid_lab.model import ReidModule
+from reid_lab.output.arguments import check_whole, described
 from reid_lab.runtime.inputs import ImagesInput, Sources, select_exits, source_batches
 
 
@@ -176,10 +178,15 @@ def embed(
     batches = source_batches(images, boxes, batch_size)
     checkpoint = None if isinstance(model, ReidModule) else model
     if not isinstance(model, ReidModule):
+        if not isinstance(model, (str, PathLike)):
+            how = "give the path of a checkpoint, or a network, as of load_model(checkpoint)"
+            raise UserError(f"model is {described(model)}: {how}")
         model, _, _ = open_model(model)
     names = select_exits(exits, model.exit_names)
     if model.space_problem and checkpoint is not None and {*names} - {model.shared_exit}:
         warnings.warn(f"{checkpoint}: {model.space_problem}", SpaceWarning, stacklevel=2)
+    if size is not None:
+        check_size(size)
     size = size or model.image
     if size is None and not (isinstance(images, np.ndarray) and boxes is None):
         raise UserError("a network does not know its image size: give size=(height, width)")
@@ -189,6 +196,18 @@ def embed(
         blank = embed_pixels(model, np.zeros((1, *size, 3), np.uint8), names)
         return {name: rows[:0] for name, rows in blank.items()}
     return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def check_size(size: Any) -> None:
+    """Check a size (height, width) of images.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise UserError(f"size={size!r}: give (height, width), such as (256, 128)")
+    check_whole("size (height)", size[0])
+    check_whole("size (width)", size[1])
 
 
 def _pixels(batches: Sequence[Sources], size: tuple[int, int] | None) -> Iterator[np.ndarray]:

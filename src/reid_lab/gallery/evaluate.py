@@ -18,6 +18,7 @@ from reid_lab.gallery.store import UNKNOWN, SavedGallery
 from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import FORMATS, read_embeddings
 from reid_lab.gallery_format.rows import numbers_of, unknown_apart
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_choice, check_whole
 from reid_lab.protocol import DISTRACTOR, Hidden
 from reid_lab.retrieval.bootstrap import Resampler
@@ -106,7 +107,7 @@ def evaluate_gallery(
         check_choice("metric", metric, get_args(IndexMetric))
     if max_queries is not None:
         check_whole("max_queries", max_queries)
-    file = None if isinstance(gallery, SavedGallery) else Path(gallery)
+    file = None if isinstance(gallery, SavedGallery) else arguments.path("gallery", gallery)
     if file is not None and file.suffix.lower() in FORMATS:
         images = LabelledEmbeddings.of_file(file)
         metric = metric or ("cosine" if images.pooled == "cosine" else "euclidean")

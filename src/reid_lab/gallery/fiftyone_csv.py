@@ -24,6 +24,7 @@ from reid_lab.files.outputs import check_writable
 from reid_lab.files.tables import write_csv
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.rows import nothing_found
+from reid_lab.output import arguments
 
 LABELS, LOAD = "labels.csv", "load.py"
 GALLERY, QUERY, BOTH = "gallery", "query", "both"
@@ -99,7 +100,7 @@ def export_fiftyone(
             kind.
         GalleryError: not a gallery.
     """
-    out = Path(out)
+    out, matches = arguments.path("out", out), arguments.path_or_none("matches", matches)
     if out.exists():
         text = f"{out} exists: give a new folder, or remove it"
         raise with_options(UserError(f"out={text}"), f"--out {text}")
@@ -108,7 +109,7 @@ def export_fiftyone(
         gallery = SavedGallery.open(gallery)
     rows = {row["filepath"]: row for row in gallery_rows(gallery)}
     queries = 0
-    for row in () if matches is None else query_rows(Path(matches)):
+    for row in () if matches is None else query_rows(matches):
         queries += 1
         known = rows.get(row["filepath"])
         rows[row["filepath"]] = {**row, **known, "role": BOTH, **_found(row)} if known else row

@@ -28,6 +28,7 @@ from reid_lab.gallery_format.card import IndexMetric
 from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.openset.rates import check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, thresholds_of_kind
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_choice, check_whole
 from reid_lab.vectors.rows import distances
 
@@ -140,8 +141,8 @@ def link_tracklets(
     known = None if gallery is None else opened(gallery)
     limit, accept = _threshold(threshold, false_accept_rate, known)
     metric = known.card.metric if known else metric
-    sides = _Sides(known, None if checkpoint is None else Path(checkpoint), exit, metric, device)
-    paths = Path(a), Path(b)
+    sides = _Sides(known, arguments.path_or_none("checkpoint", checkpoint), exit, metric, device)
+    paths = arguments.path("a", a), arguments.path("b", b)
     one, two = (sides.read(path, batch_size) for path in paths)
     for side, path in zip((one, two), paths, strict=True):
         if not side.images:

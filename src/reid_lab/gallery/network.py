@@ -9,6 +9,7 @@ from reid_lab.errors import SpaceWarning, UserError, with_options
 from reid_lab.gallery.embedder import Embedder
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import GalleryError
+from reid_lab.output import arguments
 
 
 def no_checkpoint() -> UserError:
@@ -27,7 +28,9 @@ def network_of(
     """
     if checkpoint is None:
         raise no_checkpoint()
-    embedder = Embedder.load(Path(checkpoint), exit, device, check=gallery.check_model)
+    embedder = Embedder.load(
+        arguments.path("checkpoint", checkpoint), exit, device, check=gallery.check_model
+    )
     if embedder.image != gallery.card.image:
         raise GalleryError(
             f"{gallery.folder} was built from images of {gallery.card.image}, {checkpoint} "

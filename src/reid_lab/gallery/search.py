@@ -28,6 +28,7 @@ from reid_lab.gallery_format.embedding_files import EmbeddedImages
 from reid_lab.openset.rates import check_rate
 from reid_lab.openset.thresholds import AcceptThresholds, accept_thresholds_at, thresholds_of_kind
 from reid_lab.openset.verdicts import GalleryVerdict, verdicts
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_whole, paths
 
 
@@ -97,7 +98,7 @@ def search_gallery(
     if false_accept_rate is not None:
         check_rate(false_accept_rate)
     given = paths("queries", queries)
-    box_file = None if boxes is None else Path(boxes)
+    box_file = arguments.path_or_none("boxes", boxes)
     gallery = opened(gallery)
     check_installed(gallery.card.index)
     gallery.selected(where)  # an invalid filter is an error before the network is read

@@ -16,6 +16,7 @@ from reid_lab.files.outputs import check_writable
 from reid_lab.gallery.build import LISTED
 from reid_lab.gallery.embedder import decoded_batches
 from reid_lab.gallery.image_lists import read_images
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_whole, numbers
 from reid_lab.report.softened import entropy, gap, softened, write_softened
 
@@ -86,9 +87,10 @@ def soften_images(
     chosen_at = numbers("temperatures", temperatures)
     if wrong := [t for t in chosen_at if not 0 < t < np.inf]:
         raise UserError(f"temperatures: {wrong[0]!r} is not a finite number above 0")
-    checkpoint, out = Path(checkpoint), Path(out)
+    images, checkpoint = arguments.path("images", images), arguments.path("checkpoint", checkpoint)
+    out = arguments.path("out", out)
     check_writable(out)
-    listed, _ = read_images(Path(images))
+    listed, _ = read_images(images)
     chosen = np.unique(np.linspace(0, len(listed) - 1, min(count, len(listed))).astype(int))
     model, size, _ = open_model(checkpoint)
     model = model.to(find_device(device))

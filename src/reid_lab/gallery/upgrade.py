@@ -41,6 +41,7 @@ from reid_lab.gallery_format.rows import GalleryRows
 from reid_lab.gallery_format.writer import STAGING, RowWriter, locked
 from reid_lab.images.files import find_images
 from reid_lab.openset.thresholds import accept_thresholds_at
+from reid_lab.output import arguments
 from reid_lab.output.arguments import check_whole
 from reid_lab.protocol import DISTRACTOR
 from reid_lab.retrieval.accept_thresholds import HIDDEN
@@ -118,13 +119,13 @@ def upgrade_gallery(
     gallery = opened(gallery)
     check_installed(gallery.card.index)
     with locked(gallery.folder):
-        embedder = Embedder.load(Path(checkpoint), exit, device)
+        embedder = Embedder.load(arguments.path("checkpoint", checkpoint), exit, device)
         warn_of_space(embedder, checkpoint)
         writer = Writer(gallery)
         gallery = writer.gallery
         _drop_swapped(gallery)
         card = _new_card(gallery.card, embedder)
-        files = located(gallery.paths(), None if images is None else Path(images))
+        files = located(gallery.paths(), arguments.path_or_none("images", images))
         staged = _fill(gallery, card, embedder, files, batch_size, progress)
         found = compare(gallery, staged, max_queries)
         worse = found is not None and found.mean_ap[1] < found.mean_ap[0]

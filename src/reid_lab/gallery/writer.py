@@ -23,6 +23,7 @@ from reid_lab.gallery.store import SavedGallery
 from reid_lab.gallery_format.card import CARD, INDEX, Card, GalleryError
 from reid_lab.gallery_format.rows import crc32
 from reid_lab.gallery_format.writer import RowWriter, locked
+from reid_lab.output import arguments
 from reid_lab.retrieval.embeddings import Ids
 
 
@@ -95,7 +96,7 @@ def reserved(folder: Path | str, overwrite: bool = False) -> Iterator[Callable[[
     Raises:
         GalleryError: see `create`.
     """
-    folder = Path(folder)
+    folder = arguments.path("folder", folder)
     writers: list[Writer] = []
 
     def start(card: Card) -> Writer:

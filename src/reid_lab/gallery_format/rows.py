@@ -33,6 +33,7 @@ from reid_lab.gallery_format.card import (
     GalleryError,
     check_inside,
 )
+from reid_lab.output import arguments
 from reid_lab.vectors.rows import comparable_rows
 
 OWN_COLUMNS = ("pid", "camid", "path")  # columns of every gallery
@@ -99,7 +100,7 @@ class GalleryRows:
         Raises:
             GalleryError: not a gallery, or one that is incomplete, damaged or of a newer format.
         """
-        folder = Path(folder)
+        folder = arguments.path("gallery", folder)
         while True:
             card = Card.read(folder)
             try:

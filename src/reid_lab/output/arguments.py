@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from reid_lab.errors import UserError
+
+LONGEST = 60  # letters of a value that a message shows
 
 
 def texts(name: str, given: Any) -> list[str]:
@@ -17,7 +21,23 @@ def texts(name: str, given: Any) -> list[str]:
 
 def paths(name: str, given: Any) -> list[Path]:
     """A parameter that takes several paths, as a list; one path alone is a list of it."""
-    return [*map(Path, _several(name, given, (str, Path), "a path"))]
+    return [*map(Path, _several(name, given, (str, PathLike), "a path"))]
+
+
+def path(name: str, given: Any) -> Path:
+    """A parameter that takes a path.
+
+    Raises:
+        UserError: it is none, or empty, which would be this folder.
+    """
+    if not isinstance(given, (str, PathLike)) or not str(given):
+        raise UserError(f"{name}={given!r}: give a path, as text or a pathlib.Path")
+    return Path(given)
+
+
+def path_or_none(name: str, given: Any) -> Path | None:
+    """A parameter that takes a path or None; see `path`."""
+    return None if given is None else path(name, given)
 
 
 def people(name: str, given: Any) -> list[str | int]:
@@ -39,6 +59,49 @@ def check_whole(name: str, given: Any, low: int = 1) -> None:
     """
     if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < low:
         raise UserError(f"{name}={given!r}: give a whole number from {low}")
+
+
+def check_number(name: str, given: Any, low: float, high: float = math.inf) -> None:
+    """Check that an argument is a finite number within `low` and `high`.
+
+    Raises:
+        UserError: it is not.
+    """
+    known = isinstance(given, Real) and not isinstance(given, bool)
+    if not known or not math.isfinite(given) or not low <= given <= high:
+        limits = f"from {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise UserError(f"{name}={given!r}: give a number {limits}")
+
+
+def check_type(name: str, given: Any, kind: type, how: str) -> None:
+    """Check the class of an argument.
+
+    Args:
+        how: how one gets such an object, for the message.
+
+    Raises:
+        UserError: it is of another class.
+    """
+    if not isinstance(given, kind):
+        raise UserError(f"{name} is {described(given)}: give {how}")
+
+
+def check_network(name: str, given: Any) -> None:
+    """Check that an argument has exits, as a `ReidModule`.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not callable(getattr(given, "exits", None)) or not hasattr(given, "exit_names"):
+        how = "give a network, as of load_model(checkpoint) or reid_lab.model"
+        raise UserError(f"{name} is {described(given)}: {how}")
+
+
+def described(given: Any) -> str:
+    """A value for a message: itself if it is short, and its class."""
+    text = repr(given)
+    kind = "None" if given is None else f"of type {type(given).__name__}"
+    return kind if given is None or len(text) > LONGEST else f"{text}, {kind}"
 
 
 def check_choice(name: str, given: Any, allowed: Sequence[str]) -> None:

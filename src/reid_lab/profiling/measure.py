@@ -34,6 +34,7 @@ from reid_lab.cost.mul_adds import count_exits, exit_dims
 from reid_lab.errors import UserError
 from reid_lab.gallery.embedder import Embedder
 from reid_lab.model import ReidModule
+from reid_lab.output import arguments
 from reid_lab.output.arguments import texts
 from reid_lab.output.words import Problem
 from reid_lab.results.rows.cost import COST, CostRow, ProfileRow
@@ -113,7 +114,7 @@ def measure_costs(
     cfg = composed_network(overrides)
     silence_lightning()
     prepare_torch(cfg)
-    m = build(cfg, None if checkpoint is None else Path(checkpoint), device)
+    m = build(cfg, arguments.path_or_none("checkpoint", checkpoint), device)
     effort = Effort(batch_size, repeats, seconds)
     rows = COST.of(
         {**row, "precision": m.precision.precision if s.kind == "exit" else ""}

@@ -39,6 +39,7 @@ from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import normalise
 from reid_lab.errors import UserError
 from reid_lab.gallery.embedder import Embedder
+from reid_lab.output import arguments
 from reid_lab.output.arguments import texts
 from reid_lab.profiling.measure import Allocator
 from reid_lab.protocol import DISTRACTOR
@@ -137,7 +138,7 @@ def suggest_exits(
     silence_lightning()
     prepare_torch(cfg)
     where = find_device(device)
-    backbone = _backbone(cfg, None if checkpoint is None else Path(checkpoint)).eval().to(where)
+    backbone = _backbone(cfg, arguments.path_or_none("checkpoint", checkpoint)).eval().to(where)
     trained = checkpoint is not None
     data = held_out(cfg, trained)
     evaluation = evaluate_stages(backbone, data, where)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
+from reid_lab.output.arguments import described
 
 
 class NoMatchError(UserError):
@@ -54,7 +55,18 @@ def as_ids(name: str, values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
         UserError: not one whole number for each image.
     """
     if not isinstance(values, (Tensor, np.ndarray)):
-        values = np.asarray(values, None if len(values) else np.int64)
+        if not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
+            raise UserError(f"{name} is {described(values)}: give whole numbers, one per image")
+        try:
+            values = np.asarray(values, None if len(values) else np.int64)
+        except ValueError as error:  # lists of other lengths
+            raise UserError(f"{name}: {error}: give whole numbers, one per image") from error
+    if isinstance(values, np.ndarray) and values.dtype.kind in "USO":
+        first = f", such as {str(values.flat[0])!r}" if values.size else ""
+        raise UserError(
+            f"{name} must be whole numbers (N,), one per image; these are texts or objects{first}: "
+            "number them, as by numpy.unique(names, return_inverse=True)[1] + 1"
+        )
     ids = as_tensor(name, values)
     if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise UserError(

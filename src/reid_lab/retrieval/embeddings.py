@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from reid_lab.dataset.records import Split
 from reid_lab.errors import UserError
+from reid_lab.output.arguments import check_type, described
 from reid_lab.retrieval.checks import as_ids, as_rows, check_paths, check_rows
 
 
@@ -41,7 +43,18 @@ class Ids:
             if values is not None:
                 object.__setattr__(self, name, as_ids(name, values))
         if not isinstance(self.paths, np.ndarray):
-            object.__setattr__(self, "paths", np.array(self.paths, dtype=object))
+            if isinstance(self.paths, (str, PathLike)) or not isinstance(self.paths, Iterable):
+                raise UserError(
+                    f"paths is {described(self.paths)}: give a list of paths, one per image"
+                )
+            object.__setattr__(self, "paths", np.array([*self.paths], dtype=object))
+        if self.paths.ndim != 1:
+            raise UserError(f"paths has the shape {self.paths.shape}: give one path per image")
+        if self.boxes is not None:
+            boxes = np.asarray(self.boxes)
+            if boxes.ndim != 2 or boxes.shape[1] != 4:
+                raise UserError(f"boxes has the shape {boxes.shape}: give (N, 4), one per image")
+            object.__setattr__(self, "boxes", boxes)
         columns = ("pids", "camids", "paths", "tracks", "boxes")
         given = {name: getattr(self, name) for name in columns}
         counts = {name: len(values) for name, values in given.items() if values is not None}
@@ -138,7 +151,14 @@ class Embeddings:
     multi_query: Ids | None = None
 
     def __post_init__(self) -> None:
+        how = "Ids(pids, camids, paths)"
+        check_type("query", self.query, Ids, how)
+        check_type("gallery", self.gallery, Ids, how)
+        if self.multi_query is not None:
+            check_type("multi_query", self.multi_query, Ids, how)
+        check_type("exits", self.exits, Mapping, "a dict of names and Exit(...)")
         for name, e in self.exits.items():
+            check_type(f"exits[{name!r}]", e, Exit, "Exit(query, gallery, mul_adds)")
             if (len(e.query), len(e.gallery)) != (len(self.query), len(self.gallery)):
                 raise UserError(
                     f"exit {name!r} has {len(e.query)} query and {len(e.gallery)} gallery "

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_lab.errors import UserError
+from reid_lab.output.arguments import check_type, described
 from reid_lab.protocol import DISTRACTOR, MARKET1501, Protocol
 from reid_lab.retrieval.bootstrap import Resampler
 from reid_lab.retrieval.checks import NoMatchError, as_rows, check_count, check_pair
@@ -117,6 +119,15 @@ def evaluate(
         NoMatchError: no query has a visible match.
         UserError: see `rank`.
     """
+    check_type("embeddings", embeddings, Embeddings, "Embeddings(query, gallery, exits)")
+    check_type("protocol", protocol, Protocol, 'Protocol(), or Protocol(hidden="same_camera", ...)')
+    if isinstance(rerankers, str) or not isinstance(rerankers, Sequence):
+        raise UserError(
+            f"rerankers is {described(rerankers)}: give a list, such as [KReciprocal()]"
+        )
+    for reranker in rerankers:
+        if not callable(getattr(reranker, "rank", None)):
+            raise UserError(f"rerankers: {described(reranker)}: give some such as KReciprocal()")
     embeddings = pooled(embeddings, protocol, metric)
     query, gallery = embeddings.query, embeddings.gallery
     rankings, reranked = {}, {}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from reid_lab.errors import UserError
+from reid_lab.output.arguments import check_choice, check_type
 from reid_lab.protocol import DISTRACTOR, JUNK, Hidden
 from reid_lab.retrieval.checks import check_count, check_paths
 from reid_lab.retrieval.embeddings import Ids
@@ -69,6 +70,7 @@ def rank(
             numbers of ids than of rows, too little memory, or an image without a path or with
             two pids where it is hidden from itself.
     """
+    check_choice("hidden", hidden, get_args(Hidden))
     space = Space.of(query, gallery, metric)
     check_sides(space, query_ids, gallery_ids)
     if hidden == "itself":
@@ -96,6 +98,8 @@ def check_sides(space: Space, query: Ids, gallery: Ids) -> None:
     Raises:
         UserError: there are more or fewer ids than rows.
     """
+    check_type("query_ids", query, Ids, "Ids(pids, camids, paths)")
+    check_type("gallery_ids", gallery, Ids, "Ids(pids, camids, paths)")
     check_count("query", space.query, len(query))
     check_count("gallery", space.gallery, len(gallery))
 

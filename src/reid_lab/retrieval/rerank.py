@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_lab.errors import UserError
+from reid_lab.output.arguments import check_number, check_whole
 from reid_lab.protocol import Hidden
 from reid_lab.retrieval.embeddings import Ids
 from reid_lab.retrieval.memory import GIGABYTE, BlockPlan, tile_rows
@@ -62,11 +62,9 @@ class KReciprocal(Reranker):
     name = "k_reciprocal"
 
     def __post_init__(self) -> None:
-        if self.k1 < 1 or self.k2 < 1 or not 0 <= self.weight <= 1:
-            raise UserError(
-                f"k1={self.k1}, k2={self.k2}, weight={self.weight}: neighbours must be 1 or more, "
-                "and the weight of the original distance 0 to 1"
-            )
+        check_whole("k1", self.k1)
+        check_whole("k2", self.k2)
+        check_number("weight", self.weight, 0, 1)
 
     def rank_space(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_lab.config.choices import default_choices
 from reid_lab.config.overrides import composed
-from reid_lab.output.arguments import texts
+from reid_lab.output.arguments import path, texts
 from reid_lab.run.run import run
 
 
@@ -32,7 +32,7 @@ def run_experiment(overrides: str | Sequence[str], run_dir: Path | str) -> dict[
         Interrupted: Ctrl-C or SIGTERM; its message says how to resume.
     """
     overrides = texts("overrides", overrides)
-    folder = str(run_dir).replace("\\", "\\\\").replace('"', '\\"')
+    folder = str(path("run_dir", run_dir)).replace("\\", "\\\\").replace('"', '\\"')
     return run(composed([*overrides, *_name(overrides), f'run_dir="{folder}"']))
 
 

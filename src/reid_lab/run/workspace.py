@@ -19,7 +19,7 @@ from reid_lab.files.outputs import check_writable
 from reid_lab.files.tables import write_json
 from reid_lab.frontier.points import FRONTIER, Point, pareto_columns, read_points
 from reid_lab.optional import load
-from reid_lab.output.arguments import texts
+from reid_lab.output.arguments import path_or_none, texts
 from reid_lab.run.publish import wandb_table
 
 TIMEOUT = 10  # seconds to wait for W&B's first response
@@ -191,10 +191,11 @@ def save_workspace(
     for name, given in (("entity", entity), ("project", project)):
         if not isinstance(given, str) or not re.fullmatch(r"[^/\s]+", given):
             raise UserError(f"{name}={given!r}: give a name without spaces and slashes")
+    spec = path_or_none("spec", spec)
     if spec is not None:
-        check_writable(spec := Path(spec))
+        check_writable(spec)
     view = workspace(entity, project, texts("columns", columns) or CONFIG)
-    table = None if frontier is None else Path(frontier)
+    table = path_or_none("frontier", frontier)
     points = [] if table is None else read_points(table)  # before anything is sent
     if spec is not None:
         write_json(spec, workspace_spec(view))

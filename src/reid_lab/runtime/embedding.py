@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reid_lab.output.arguments import path
 from reid_lab.runtime.images import decode, resize
 from reid_lab.runtime.inputs import ImagesInput, select_exits, source_batches
 from reid_lab.runtime.model import Model, Values
@@ -39,7 +40,7 @@ def embed(
         UserError: not an export, an unknown exit, images that cannot be read, or a box without a
             pixel in the frame.
     """
-    model = model if isinstance(model, Model) else Model(model)
+    model = model if isinstance(model, Model) else Model(path("model", model))
     names = select_exits(exits, model.manifest.names)
     parts = []
     for batch in source_batches(images, boxes, batch_size):

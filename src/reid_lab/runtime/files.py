@@ -91,7 +91,7 @@ def embed_to_file(
         UserError: no images, none that can be read, or `out` cannot be written.
         ExportError: not an export.
     """
-    out = Path(out)
+    out = arguments.path("out", out)
     arguments.check_whole("batch_size", batch_size)
     check_format(out)
     model = _opened(model)
@@ -160,7 +160,7 @@ def search_files(
 
 
 def _opened(model: Model | Path | str) -> Model:
-    return model if isinstance(model, Model) else Model(model)
+    return model if isinstance(model, Model) else Model(arguments.path("model", model))
 
 
 def _searched(

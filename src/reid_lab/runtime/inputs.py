@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from reid_lab.files.regular import escaped, no_file
 from reid_lab.images.boxes import frame_crops
 from reid_lab.images.files import find_images
 from reid_lab.images.pixels import read_pixels
+from reid_lab.output.arguments import check_whole, described, texts
 
 ImagesInput: TypeAlias = "Path | str | Sequence[Path | str] | np.ndarray | Sequence[np.ndarray]"
 Sources: TypeAlias = "Sequence[Path] | Sequence[np.ndarray]"
@@ -35,8 +37,8 @@ def source_batches(images: ImagesInput, boxes: Any, batch_size: int | None) -> l
         UserError: no images, files that do not exist, other pixels, or boxes that cannot be
             cropped.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch_size={batch_size}: it must be 1 or more")
+    if batch_size is not None:
+        check_whole("batch_size", batch_size)
     if boxes is not None:
         sources: Sources = _crops(images, boxes)
         step = batch_size or max(len(sources), 1)
@@ -62,7 +64,7 @@ def select_exits(
     """
     if exits is None:
         return tuple(available)
-    chosen = [exits] if isinstance(exits, str) else list(exits)
+    chosen = texts("exits", exits)
     listed = f"available: {', '.join(available)}"
     if not chosen:
         raise UserError(f"no exits to compute: give one or more, or None for all; {listed}")
@@ -104,28 +106,35 @@ def _images(images: ImagesInput) -> Sources:
         path = Path(images)
         if path.is_file() and path.suffix.lower() == ".csv":
             raise UserError(
-                f"{escaped(path)} is a CSV file, which only the command reid-lab embed --images "
-                "reads: give a folder, an image or a list of paths"
+                f"{escaped(path)} is a CSV file, which only embed_to_file (reid-lab embed) reads: "
+                "give a folder, an image or a list of paths"
             )
         if path.is_file():
             return [path]
         if not path.is_dir():
             raise UserError(f"{escaped(path)} {no_file(path)}: give a folder or an image")
         return find_images(path)[0]
-    try:
-        items: list[Any] = list(images)
-        if items and all(isinstance(item, np.ndarray) for item in items):
-            return _pixels(items)
-        paths = [Path(item) for item in items]
-    except TypeError as error:
-        raise UserError(
-            "images must be a folder, an image file, paths of image files, or pixels (N, H, W, 3) "
-            f"uint8 RGB: {error}"
-        ) from error
+    if not isinstance(images, Iterable):
+        raise _no_images("images", images)
+    items: list[Any] = list(images)
+    if items and all(isinstance(item, np.ndarray) for item in items):
+        return _pixels(items)
+    paths = []
+    for number, item in enumerate(items):
+        if not isinstance(item, (str, PathLike)):
+            raise _no_images(f"images[{number}]", item)
+        paths.append(Path(item))
     for path in paths:
         if not path.is_file():
             raise UserError(f"{escaped(path)} {no_file(path)}: correct the path")
     return paths
+
+
+def _no_images(name: str, given: Any) -> UserError:
+    return UserError(
+        f"{name} is {described(given)}: give a folder, an image file, paths of image files, or "
+        "pixels (N, H, W, 3) uint8 RGB"
+    )
 
 
 def _pixels(images: list[np.ndarray]) -> list[np.ndarray]:

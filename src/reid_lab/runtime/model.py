@@ -12,6 +12,7 @@ import numpy as np
 from reid_lab.budget.router import Indices, Mask, route
 from reid_lab.cost.currency import ExitCosts
 from reid_lab.errors import UserError, first_line
+from reid_lab.output import arguments
 from reid_lab.runtime.checks import (
     check_embeddings,
     check_facts,
@@ -62,7 +63,7 @@ class Model:
     ) -> None:
         if not 0 <= threads <= MOST_THREADS:
             raise ExportError(f"threads={threads}: allowed are 0 (all cores) to {MOST_THREADS}")
-        self.folder = Path(folder)
+        self.folder = arguments.path("folder", folder)
         self.manifest = Manifest.read(self.folder)
         self.threads, self.providers = threads, list(providers)
         self._engines: dict[str, Engine] = {}

@@ -152,17 +152,18 @@ def open_service(
     hosts = arguments.texts("allow_hosts", allow_hosts)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed forms are answered
     folders = ServiceFolders(
-        Path(model),
+        arguments.path("model", model),
         tuple(arguments.paths("galleries", galleries)),
-        None if run is None else Path(run),
+        arguments.path_or_none("run", run),
         batch_size,
         threads,
     )
     network, target = folders.opened(), target or Target()
-    with only_service_of(Path(people)):
+    people = arguments.path("people", people)
+    with only_service_of(people):
         network.open_whole()
         frontier = folders.frontier(network, target.policy)
-        known = open_people(Path(people), network, folders.galleries, metric)
+        known = open_people(people, network, folders.galleries, metric)
         with ExitStack() as opened:
             opened.callback(known.close)
             listening = opened.enter_context(listening_at(host, port))

@@ -23,6 +23,7 @@ from reid_lab.files.atomic import write_bytes
 from reid_lab.files.outputs import check_writable
 from reid_lab.files.regular import no_file
 from reid_lab.files.tables import write_csv
+from reid_lab.output import arguments
 from reid_lab.serve.people_file import WAIT_SECONDS, is_locked, locked_error
 
 Row = dict[str, Any]
@@ -61,7 +62,7 @@ def export_people(people: Path | str, out: Path | str) -> PeopleExport:
         UserError: no file of people, nothing in it, one that another process holds, or `out`
             exists or cannot be written.
     """
-    people, out = Path(people), Path(out)
+    people, out = arguments.path("people", people), arguments.path("out", out)
     if out.exists():
         text = f"{out} exists: give a new folder, or remove it"
         raise with_options(UserError(f"out={text}"), f"--out {text}")
