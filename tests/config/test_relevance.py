@@ -49,6 +49,8 @@ def test_the_table_has_what_conf_declares() -> None:
     roles = {target: getattr(get_object(target), "role", None) for target in found}
     assert {target: role for target, role in roles.items() if role} == roles_of.CALLBACKS
     assert {target: declared(target) for target in found} == roles_of.PARAMETERS
+    selecting = {t for t in found if getattr(get_object(t), "selects_weights", False) is True}
+    assert selecting == roles_of.SELECTING
 
 
 def test_every_parameter_of_the_data_has_a_role() -> None:

@@ -34,7 +34,7 @@ CALLBACKS: Mapping[str, Role] = {
     "reid_lab.callbacks.Verification": "measurement",
 }
 # `_target_` of callbacks that select weights by validation
-SELECTING = frozenset[str]()
+SELECTING = frozenset({"reid_lab.callbacks.BestCheckpoint", "reid_lab.callbacks.StopEarly"})
 # `_target_` -> parameter -> its role, for parameters that declare one
 PARAMETERS: Mapping[str, Mapping[str, Role]] = {
     "reid_lab.callbacks.AnytimeCurve": {},
@@ -68,7 +68,7 @@ PARAMETERS: Mapping[str, Mapping[str, Role]] = {
         "batch_size": "training",
         "eval_batch_size": "running",
         "val_identities": "training",
-        "validate": "running",
+        "validate": "validation",
         "all_against_all": "ranking",
         "cache": "running",
         "cache_dir": "running",
