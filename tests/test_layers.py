@@ -187,6 +187,16 @@ def test_only_cli_prints() -> None:
     assert len([*prints(ast.parse(text))]) == 4
 
 
+def test_signals_are_handled_in_one_place() -> None:
+    """For runs, commands and the service; a pattern has a time limit, workers ignore Ctrl-C."""
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if "signal.signal(" in path.read_text(encoding="utf-8")
+    }
+    assert found == {"interrupt.py", "gallery/images.py", "dataset/workers.py"}
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
 def test_every_module_can_be_imported_on_any_platform(path: Path) -> None:
     """What only some platforms have is imported or looked up where it is used, and guarded."""

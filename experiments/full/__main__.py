@@ -21,7 +21,8 @@ from rich.table import Table
 
 from experiments.full.studies import STUDIES, StudyRun, all_runs
 from experiments.tables import read
-from reid_lab.cli.command import attempt, count, positive, terminable
+from reid_lab.cli.command import attempt, count, positive
+from reid_lab.interrupt import raising_on_signals
 
 HERE = Path(__file__).parent
 RESUME = "interrupted: the same command resumes"
@@ -30,7 +31,8 @@ RESUME = "interrupted: the same command resumes"
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done or out of time, 1 a failed run or an error, 2 a wrong argument."""
     args = _parse(argv)
-    return terminable(lambda: attempt(lambda: _run(args), interrupted=RESUME))
+    with raising_on_signals():
+        return attempt(lambda: _run(args), interrupted=RESUME)
 
 
 def _run(args: argparse.Namespace) -> int:

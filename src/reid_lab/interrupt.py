@@ -7,9 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TIME_IS_UP = 75  # the exit status of a deadline: try again later (EX_TEMPFAIL)
 AGAIN = 0.05  # seconds until a signal that was lost is sent again
 
@@ -32,9 +34,33 @@ def raise_on_signals() -> None:
     For the main thread of a command line.
     """
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, _raise)
         sys.unraisablehook = _send_again
+
+
+@contextmanager
+def raising_on_signals() -> Iterator[None]:
+    """`raise_on_signals` for a part of a process, after which all is as before.
+
+    In other threads than the main one, and inside of another such part, it does nothing.
+    """
+    global _received, _again
+    numbers = [*SIGNALS, *filter(None, [getattr(signal, "SIGCHLD", None)])]
+    before = {number: signal.getsignal(number) for number in numbers}
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before[signal.SIGINT] is _raise:
+        yield
+        return
+    hook = sys.unraisablehook
+    raise_on_signals()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        sys.unraisablehook = hook
+        _received, _again = None, False
 
 
 def hand_signals_to(taker: Callable[[Interrupted], None] | None) -> None:
@@ -48,7 +74,7 @@ def hand_signals_to(taker: Callable[[Interrupted], None] | None) -> None:
 
 def leave_signals() -> None:
     """Let signals end the process at once again: nothing remains to be cleaned up."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) is _raise:
             signal.signal(number, signal.SIG_DFL)
 

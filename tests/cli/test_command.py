@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from reid_lab.cli import command
 from reid_lab.cli.command import attempt
 from reid_lab.cli.main import RUN, main, tree
 from reid_lab.errors import UserError
+from reid_lab.interrupt import Interrupted
 
 # command -> words that are enough, and what is interrupted
 COMMANDS = {
@@ -57,6 +59,52 @@ def test_ctrl_c_is_one_line(
     assert main([name, *words.split()]) == 130
     told = capsys.readouterr().err
     assert told.startswith(("interrupted", "stopped")) and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_handled_as_in_a_run(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It raises `Interrupted`, which no `except Exception` takes, and all is then as before."""
+    cleaned = []
+
+    def work(args: Namespace) -> int:
+        try:
+            signal.raise_signal(number)
+        except Interrupted as error:
+            cleaned.append(error.code)
+            raise RuntimeError("a loader complains of its workers") from None
+        return 0
+
+    parser = command.Parser("reid-lab test")
+    parser.set_defaults(command=command.Command(work, interrupted="interrupted: try again"))
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    for _ in range(2):  # a command before leaves nothing behind
+        assert command.run_command(parser, []) == 128 + number
+        assert capsys.readouterr().err == "interrupted: try again\n"
+    assert cleaned == [128 + number] * 2
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_second_signal_ends_a_command_at_once() -> None:
+    code = """
+import os, signal, time
+from reid_lab.cli.command import Command, Parser, run_command
+def work(args):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        print("cleaning up", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+parser = Parser("reid-lab test")
+parser.set_defaults(command=Command(work))
+run_command(parser, [])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaning up\n", "")
 
 
 @pytest.mark.parametrize(

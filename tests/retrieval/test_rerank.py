@@ -127,9 +127,15 @@ def test_identical_images_have_no_distance_to_divide_by() -> None:
     assert np.isfinite(reranked(KReciprocal(2, 2), query, gallery)).all()
 
 
-@pytest.mark.parametrize(("k1", "weight"), [(0, 0.3), (20, 1.5)])
-def test_options_that_make_no_sense(k1: int, weight: float) -> None:
-    with pytest.raises(ValueError, match="must be"):
+@pytest.mark.parametrize(
+    ("k1", "weight", "message"),
+    [
+        (0, 0.3, "k1=0: give a whole number from 1"),
+        (20, 1.5, "weight=1.5: give a number from 0 to"),
+    ],
+)
+def test_options_that_make_no_sense(k1: int, weight: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         KReciprocal(k1=k1, weight=weight)
 
 

@@ -6,17 +6,15 @@ import argparse
 import io
 import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
 from reid_lab.errors import UserError
+from reid_lab.interrupt import Interrupted, raising_on_signals, status_of
 from reid_lab.openset.rates import check_rate
 
 
@@ -144,11 +142,8 @@ def run_command(parser: Parser, words: Sequence[str]) -> int:
     """Parse the words of a subcommand and do its work; the exit status."""
     args = parse(parser, words)
     command: Command = args.command
-
-    def work() -> int:
+    with raising_on_signals():
         return attempt(lambda: command.work(args), command.wrong, command.interrupted)
-
-    return terminable(work)
 
 
 def path(text: str) -> Path:
@@ -235,11 +230,11 @@ def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interru
     Args:
         work: returns its status.
         wrong: status of a UserError, or of an error in the config.
-        interrupted: printed on Ctrl-C.
+        interrupted: printed on Ctrl-C and SIGTERM.
 
     Returns:
-        1 if a file cannot be read or written, 130 after Ctrl-C, 141 if the output is closed, as
-        by `| head`.
+        1 if a file cannot be read or written, 130 after Ctrl-C, 143 after SIGTERM, 141 if the
+        output is closed, as by `| head`.
     """
     for stream in (sys.stdout, sys.stderr):  # names that the terminal cannot show are escaped
         if isinstance(stream, io.TextIOWrapper):
@@ -250,10 +245,11 @@ def attempt(work: Callable[[], int], wrong: int = 1, interrupted: str = "interru
         return status
     except BrokenPipeError:
         return cut_off()
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        return 130
-    except Exception as error:
+    except (Exception, KeyboardInterrupt, Interrupted) as error:
+        if (stopped := status_of(error)) is not None:
+            print(interrupted, file=sys.stderr)
+            return stopped
+        assert isinstance(error, Exception)  # the others have a status
         if isinstance(error, UserError) or _of_config(error):
             return report_error(error, wrong)
         if isinstance(error, OSError):
@@ -274,25 +270,6 @@ def report_error(error: Exception, status: int) -> int:
     text = isinstance(error, UserError) and error.command_text
     print(f"error: {text or error}", file=sys.stderr)
     return status
-
-
-def terminable(command: Callable[[], int]) -> int:
-    """Run `command` with SIGTERM handled like Ctrl-C, so that it cleans up; return its status."""
-
-    terminated: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        terminated.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        return command()
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        status = command()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return 128 + signal.SIGTERM if terminated else status
 
 
 def cut_off() -> int:

@@ -26,7 +26,7 @@ def find_device(name: str | torch.device) -> torch.device:
             raise RuntimeError
         torch.device(name)
     except RuntimeError:
-        fix = "give auto, cpu or cuda (cuda:1 is the second GPU)"
+        fix = "try cpu, cuda (cuda:1 is the second GPU) or auto"
         unknown = UserError(f"device={name!r}: {fix}")
         raise with_options(unknown, f"--device {name}: {fix}") from None
     try:
