@@ -110,7 +110,7 @@ def config(name: str, *overrides: str) -> DictConfig:
     """`model=NAME`, tiny, on tiny backbones; `overrides` are of what is not shrunk."""
     cfg = composed(f"model={name}", *overrides)
     cfg.dataset.transforms.height, cfg.dataset.transforms.width = SIZE
-    cfg.dataset.transforms.view = "whole"  # images of SIZE are what the network sees
+    cfg.dataset.transforms.test_crop = "whole"  # images of SIZE are what the network sees
     if not any(word.startswith("backbone=") for word in overrides):
         cfg.backbone = SMALL_BACKBONE
     elif "weights" in cfg.backbone:

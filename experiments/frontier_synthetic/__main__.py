@@ -29,6 +29,7 @@ class Method:
     """An experiment of the comparison.
 
     Attributes:
+        experiment: the recipe, if the method is not called as it is; with `overrides`.
         batch: images per batch (P * K of PK batches).
         steps: config key of the number of batches; None if the recipe fixes it.
         teacher: the experiment whose network of the same seed is the teacher.
@@ -38,16 +39,27 @@ class Method:
     batch: int = 32
     steps: str | None = "model.iterations"
     teacher: str | None = None
+    experiment: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The overrides that give the method."""
+        if self.experiment is None:
+            return [f"+experiment={self.name}", *self.overrides]
+        return [f"+experiment={self.experiment}", *self.overrides, f"name={self.name}"]
 
 
 METHODS = (
     Method("demo", batch=64),
-    Method("se_small_demo", batch=64),
+    Method("se_small_demo", 64, experiment="demo", overrides=("model=se_small",)),
     Method("mobilenet_synthetic"),
     Method("han_synthetic"),
     Method("jlml_synthetic"),
     Method("pla_synthetic", steps=None),  # its search sets the length
-    Method("lomo_synthetic", steps=None),
+    Method(
+        "lomo_synthetic", steps=None, experiment="lomo_market", overrides=("dataset=synthetic",)
+    ),
     Method("distill_teacher_synthetic"),
     Method(
         "distill_synthetic",
@@ -113,7 +125,7 @@ def command(
     method: Method, seed: int, folder: Path, teacher: Path | None, images: int
 ) -> list[str]:
     """Arguments of `python -m` that train one run."""
-    args = [f"+experiment={method.name}", f"seed={seed}", "threads=1", f"run_dir={folder}"]
+    args = [*method.words, f"seed={seed}", "threads=1", f"run_dir={folder}"]
     args += ["callbacks.progress=null", "+trainer.enable_progress_bar=false"]
     args += ["callbacks.cost=null"]  # measured later, when nothing else runs
     if teacher is not None:
@@ -143,7 +155,7 @@ def measure(methods: Sequence[Method], seeds: Sequence[int], runs: Path, run: Ru
 
 
 def cost(method: Method, folder: Path, table: Path) -> list[str]:
-    overrides = [f"+experiment={method.name}", "threads=1"]
+    overrides = [*method.words, "threads=1"]
     if method.teacher is not None:
         overrides.append(
             f"model.teacher={last_checkpoint(folder)}"

@@ -51,7 +51,7 @@ SHORT = ("model.iterations=41500", "model.milestones=[100,170,176]")
 CROPS = ("dataset.transforms.enlarge=1.125", "dataset.transforms.flip=0.5")
 SCRATCH = "backbone.weights=null"
 MOBILE = "backbone=mobilenetv2"
-WHOLE = "dataset.transforms.view=whole"
+WHOLE = "dataset.transforms.test_crop=whole"
 # 120 epochs of 7,365 // 64
 BOT = (CUHK03, MOBILE, "model.epoch=115", "model.iterations=13800")
 STUDIES = (
@@ -100,7 +100,7 @@ STUDIES = (
         (CUHK03, MOBILE, "model.iterations=8700"),  # 150 epochs of ceil(7,365 / 128) = 58 batches
         weights="backbone.weights",
     ),
-    Study("jlml_scratch", "jlml_cuhk03_np"),
+    Study("jlml_scratch", "jlml_market", (CUHK03,)),
     Study(
         "distill_han",
         "distill_han",

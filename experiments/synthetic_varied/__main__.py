@@ -3,7 +3,7 @@
 python -m experiments.synthetic_varied
 
 reads `results.csv`, whose runs are called METHOD_SET, and `centre.csv`, the networks among them
-tested again with `dataset.transforms.view=centre`. `longer/results.csv` has networks that were
+tested again with `dataset.transforms.test_crop=centre`. `longer/results.csv` has networks that were
 trained for their recipes' length, tested with the centre; DaRe and PLA on CUHK03 are of the studies
 `test_view` and `pla_cuhk03`. Writes `longer/scores.csv`, their accuracies on both sets, and
 `agreement.csv`: for each training, view, synthetic set and measure, Spearman's rank correlation

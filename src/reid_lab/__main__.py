@@ -22,9 +22,8 @@ from reid_lab.cli.command import piped
 from reid_lab.cli.run_help import HELP, help_text
 from reid_lab.compat.hydra import option_names
 from reid_lab.config.choices import conf_dir
-from reid_lab.config.overrides import explain, without_nulls
+from reid_lab.config.overrides import current, explain
 from reid_lab.config.paths import register_resolvers
-from reid_lab.config.renamed import with_new_names
 from reid_lab.errors import UserError
 from reid_lab.interrupt import (
     TIME_IS_UP,
@@ -99,7 +98,7 @@ def _main() -> int:
     if wrong := command_of_reid_lab(words) or wrong_options(words):
         print(f"error: {wrong}\n{USAGE}", file=sys.stderr)
         return 2
-    sys.argv[1:] = words = without_nulls(with_new_names(words))
+    sys.argv[1:] = words = current(words)
     try:
         with _environment("1"):  # Hydra leaves all errors to us
             _job()

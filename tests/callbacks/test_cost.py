@@ -53,7 +53,7 @@ def written(folder: Path, precision: str = "32-true", views: Any = 1) -> list[di
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.datamodule = SimpleNamespace(transforms=Transforms(64, 32, views=views))
+    trainer.datamodule = SimpleNamespace(transforms=Transforms(64, 32, test_views=views))
     model.trainer = trainer
     costs = dict(count_exits(model, 64, 32)) | {"hsv": 6 * 64 * 32}
     dims = dict.fromkeys(costs, 8) | {"hsv": 16}

@@ -71,7 +71,7 @@ class Watch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         state = snapshot(trainer)
-        setting = (pl_module.weight, pl_module.loss.margin, *pl_module.ks, pl_module.loss.p)
+        setting = (pl_module.triplet_weight, pl_module.loss.margin, *pl_module.ks, pl_module.loss.p)
         rate = pl_module.schedule(trainer.global_step)
         shown = {name: tensor.clone() for name, tensor in batch.items()}
         self.seen.append({**state, "batch": shown, "setting": setting, "rate": rate})
@@ -245,7 +245,7 @@ def test_triplets_alone_have_no_lambda(composed: Compose) -> None:
 
 def test_random_settings_are_not_explored(composed: Compose) -> None:
     """Ranges of single values: a fixed setting in the rounds of a search."""
-    fixed = ("weight=[1,1]", "margin=[0,0]", "k=[2,2]", "p=[1,1]")
+    fixed = ("triplet_weight=[1,1]", "margin=[0,0]", "k=[2,2]", "p=[1,1]")
     options = [f"callbacks.progressive.{option}" for option in ("choose=random", *fixed)]
     trainer = train(composed(*SHORT, *options))
     (search,) = [c for c in trainer.callbacks if isinstance(c, ProgressiveSearch)]  # type: ignore[attr-defined]

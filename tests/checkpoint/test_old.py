@@ -18,8 +18,9 @@ from PIL import Image
 
 from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.config.choices import conf_dir
+from reid_lab.config.overrides import current
 from reid_lab.config.paths import last_checkpoint, register_resolvers, run_dir
-from reid_lab.config.renamed import with_new_names
+from reid_lab.config.renamed import REMOVED
 from reid_lab.config.resume import _settings, differences
 from reid_lab.gallery.store import SavedGallery
 from reid_lab.run.run import run
@@ -27,6 +28,7 @@ from reid_lab.runtime import Model
 from tests.commands import export, gallery
 from tests.export.conftest import operators_once  # noqa: F401
 from tests.methods import compose_once
+from tests.recipes import RECIPES
 
 OLD = Path(__file__).parent / "old" / "f7169d7"
 REFERENCE = np.load(OLD / "embeddings.npz")
@@ -64,7 +66,7 @@ def runs(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def command(name: str, *more: str) -> DictConfig:
     """The config of the run's own command with more overrides, and its folder."""
     (written,) = Path("runs", name).glob("*/.hydra/overrides.yaml")
-    words = with_new_names(yaml.safe_load(written.read_text(encoding="utf-8")))
+    words = current(yaml.safe_load(written.read_text(encoding="utf-8")))
     cfg = compose_once(*words, *QUIET, *RUNS[name], *more, "run_dir=.")
     cfg.run_dir = run_dir(cfg.name, cfg.ckpt_path, _root_=cfg)
     return cfg
@@ -136,7 +138,7 @@ def test_a_test_has_the_numbers_of_then(runs: Path, name: str) -> None:
     folder = Path(cfg.run_dir, "results")
     then = {path.name: rows(path) for path in folder.glob("*.csv")}
     run(cfg)
-    assert cfg.dataset.transforms.view == "whole"
+    assert cfg.dataset.transforms.test_crop == "whole"
     for wanted, found in zip(then["exits.csv"], rows(folder / "exits.csv"), strict=True):
         keys = wanted.keys() - {"name", "kind"}
         assert (found["name"], found["kind"]) == (wanted["name"], wanted["kind"])
@@ -186,7 +188,10 @@ def test_recipes_find_the_runs_of_then() -> None:
     changed = {}
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for name, theirs in json.loads((OLD / "settings.json").read_text(encoding="utf-8")).items():
-            words = with_new_names([f"+experiment={name}", "run_dir=.", "dataset.root=.", "seed=0"])
+            recipe = [*RECIPES.get(name, [f"+experiment={name}"])]
+            if name in REMOVED["experiment"]:
+                recipe.append(f"name={name}")  # as the error says
+            words = current([*recipe, "run_dir=.", "dataset.root=.", "seed=0"])
             cfg = compose("config", overrides=words, return_hydra_config=True)
             assert cfg.name == theirs.pop("name")
             if OmegaConf.is_missing(cfg.model, "teacher"):

@@ -17,6 +17,7 @@ from reid_lab.config.choices import choices, conf_dir
 from reid_lab.dataset.synthetic import Recipe
 from tests.conftest import Compose
 from tests.methods import offered
+from tests.recipes import RECIPES
 
 # what no package implements: third-party classes, and compositions of the others
 WITHOUT_PACKAGE = {"trainer", "logger", "experiment", "sweep"}
@@ -109,7 +110,7 @@ def test_recipes_with_ten_crops_have_ten(composed: Compose) -> None:
     """DaRe, section 5; PLA, section 4.2."""
     ten = ("dare_market", "dare_cuhk03", "se_resnets_market", "pla_market")
     for name in (*ten, "dare_cuhk03_cpu", "demo"):
-        views = composed(f"+experiment={name}").dataset.transforms.views
+        views = composed(*RECIPES[name]).dataset.transforms.test_views
         assert views == (10 if name in ten else 1), name
 
 
@@ -117,7 +118,10 @@ def test_a_job_of_table_1(composed: Compose) -> None:
     """DaRe, table 1: what a sweep over data sets and networks leaves of the experiment."""
     words = ["dataset=mars", "backbone=densenet201", "dataset.transforms.erase=0"]
     cfg = composed("+experiment=dare_market", "+sweep=dare_table1", *words, small=False)
-    assert cfg.dataset.reader._target_.endswith("read_mars") and cfg.dataset.transforms.views == 10
+    assert (
+        cfg.dataset.reader._target_.endswith("read_mars")
+        and cfg.dataset.transforms.test_views == 10
+    )
     assert cfg.backbone._target_.endswith("DenseNet201")
     assert cfg.callbacks.ranking.rerank == "k_reciprocal"
 

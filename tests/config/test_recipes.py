@@ -17,10 +17,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from reid_lab.config.build import build_model
-from reid_lab.config.choices import choices, conf_dir
+from reid_lab.config.choices import conf_dir
 from reid_lab.model import ReidModule
 from tests.conftest import Compose
 from tests.methods import PEOPLE, shrink
+from tests.recipes import RECIPES
 
 pytestmark = pytest.mark.recipe
 
@@ -126,7 +127,7 @@ SEARCH = {
     "callbacks.progressive.exploit_epochs": 300,
     "callbacks.progressive.rounds": 3_000 // 300,
     "callbacks.progressive.expected_drop": 0.15,
-    "callbacks.progressive.weight": [0, 2],
+    "callbacks.progressive.triplet_weight": [0, 2],
     "callbacks.progressive.margin": [-0.1, 0.3],
     "callbacks.progressive.k": [1, None],  # K = 8 and P = 16 of the batches
     "callbacks.progressive.p": [1, None],
@@ -246,8 +247,8 @@ OSNET_SCRATCH = sgd(
 ).having(**{key.replace(".", "__"): value for key, value in OSNET.items()}, model__frozen=0)
 
 # Distillation, sections 4.3 and 5: best at T = 3; lambda is 1e-4, 1e-3 or 1e-2
-PUPIL = {"model.temperature": 3, "model.weight": 1e-3, "model.soft_targets": True}
-PUPIL |= {"model.scale": False, "model.features": None}
+PUPIL = {"model.temperature": 3, "model.student_weight": 1e-3, "model.soft_targets": True}
+PUPIL |= {"model.scale_by_t2": False, "model.features": None}
 
 # pattern of the experiment's name -> the recipe; the first that fits counts
 PAPERS: dict[str, Recipe] = {
@@ -261,7 +262,9 @@ PAPERS: dict[str, Recipe] = {
         model__backbones__resnet50__depth=50,
     ),
     # without the search: lambda = 1, no margin, the hardest triplets (section 3.2), or k = 8, 1
-    "pla_market_fixed": PLA.having(model__weight=1, model__margin=0, model__k=1, model__p=1),
+    "pla_market_fixed": PLA.having(
+        model__triplet_weight=1, model__margin=0, model__k=1, model__p=1
+    ),
     "pla_market_holistic": PLA.having(model__k=[8, 1], model__p=1),
     "pla_market": replace(PLA, keys=PLA.keys | SEARCH),
     "pla_duke": replace(pla(130), keys=PLA.keys | SEARCH),
@@ -312,7 +315,7 @@ def is_own(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in OWN)
 
 
-PUBLISHED = [name for name in choices("experiment") if not is_own(name)]
+PUBLISHED = [name for name in RECIPES if not is_own(name)]
 TRAINED = [name for name in PUBLISHED if not name.startswith("lomo")]
 
 
@@ -321,7 +324,7 @@ def recipe_of(name: str) -> Recipe:
 
 
 def at_own_size(composed: Compose, name: str) -> DictConfig:
-    return composed(f"+experiment={name}", small=False)
+    return composed(*RECIPES[name], small=False)
 
 
 def differing(cfg: DictConfig, keys: dict[str, Any]) -> dict[str, Any]:
@@ -335,7 +338,7 @@ def differing(cfg: DictConfig, keys: dict[str, Any]) -> dict[str, Any]:
 def test_the_config_has_the_papers_numbers(composed: Compose, name: str) -> None:
     cfg, recipe = at_own_size(composed, name), recipe_of(name)
     t = cfg.dataset.transforms
-    found = Transform(t.height, t.width, t.enlarge, t.flip, t.erase, t.views, t.patch)
+    found = Transform(t.height, t.width, t.enlarge, t.flip, t.erase, t.test_views, t.patch)
     assert found == recipe.transform
     assert (t.brightness, t.contrast, t.saturation, t.hue) == (0,) * 4
     if isinstance(recipe.batch, int):
@@ -351,7 +354,9 @@ def test_the_config_has_the_papers_numbers(composed: Compose, name: str) -> None
 def test_the_classical_baseline(composed: Compose, name: str) -> None:
     cfg = at_own_size(composed, name)
     t = cfg.dataset.transforms
-    assert Transform(t.height, t.width, t.enlarge, t.flip, t.erase, t.views) == Transform(128, 48)
+    assert Transform(t.height, t.width, t.enlarge, t.flip, t.erase, t.test_views) == Transform(
+        128, 48
+    )
     assert not differing(cfg, LOMO)
 
 
@@ -424,7 +429,7 @@ def test_figure_8_has_section_4_3s_temperatures_and_lambdas() -> None:
     axes = {key: str(values).split(",") for key, values in node.hydra.sweeper.params.items()}
     temperatures = [*range(1, 6), *range(10, 31, 5)]
     assert axes["model.temperature"] == [str(each) for each in temperatures]
-    assert [float(each) for each in axes["model.weight"]] == [1e-4, 1e-3, 1e-2]
+    assert [float(each) for each in axes["model.student_weight"]] == [1e-4, 1e-3, 1e-2]
 
 
 def test_every_experiment_is_a_papers_or_known_as_our_own() -> None:
@@ -434,7 +439,7 @@ def test_every_experiment_is_a_papers_or_known_as_our_own() -> None:
     assert used == set(PAPERS), "a row that no experiment has"
 
 
-@pytest.mark.parametrize("name", [n for n in choices("experiment") if is_own(n)])
+@pytest.mark.parametrize("name", [n for n in RECIPES if is_own(n)])
 def test_our_own_experiments_learn(composed: Compose, name: str) -> None:
     """Rates that fall in the end, and no wild ones."""
     cfg = at_own_size(composed, name)

@@ -122,7 +122,7 @@ def test_shares_of_the_images_make_no_other_method(composed: Compose) -> None:
         "dataset.p=3",
         "dataset.val_identities=2",
         "+callbacks.checkpoint.monitor=val/mAP",
-        "dataset.transforms.view=whole",
+        "dataset.transforms.test_crop=whole",
         "callbacks.ranking.metric=cosine",
         "callbacks.stream.gallery=reduced",
         "callbacks=finetune",

@@ -58,7 +58,7 @@ def test_a_run_of_18_identities_is_one_of_auto(
         ("dataset.transforms.width=16", "dataset.transforms.width=32 (here 16)"),
         ("loss.margin=2", "loss.margin="),
         ("dataset.root=elsewhere", ""),
-        ("dataset.transforms.views=10", ""),
+        ("dataset.transforms.test_views=10", ""),
         ("trainer.max_steps=5", ""),
         ("callbacks.ranking.pca=4", ""),
     ],

@@ -120,7 +120,7 @@ def test_iterations_of_one_loader_leave_each_other_alone(people: Path, workers: 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ten_views(people: Path, workers: int) -> None:
-    module = data(people, eval_batch_size=40, transforms=Transforms(64, 32, views=10))
+    module = data(people, eval_batch_size=40, transforms=Transforms(64, 32, test_views=10))
     module.workers = workers
     batch = next(iter(module.test_dataloader()))
     assert batch["pixels"].shape == (4, 10, 3, 64, 32)

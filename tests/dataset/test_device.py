@@ -138,14 +138,14 @@ def test_coloured_batches_are_those_of_the_ordinary_path(people: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "views", "enlarge"),
+    ("crop", "views", "enlarge"),
     [("whole", 1, 1.0), ("whole", 1, 1.5), ("whole", 10, 1.0), ("whole", 10, 1.5)]
     + [("centre", 1, 1.5), ("centre", 2, 1.5), ("whole", 2, 1.5)],
 )
 def test_evaluation_is_that_of_the_ordinary_path(
-    places: Path, view: Literal["whole", "centre"], views: Literal[1, 2, 10], enlarge: float
+    places: Path, crop: Literal["whole", "centre"], views: Literal[1, 2, 10], enlarge: float
 ) -> None:
-    transforms = replace(PLAIN, view=view, views=views, enlarge=enlarge)
+    transforms = replace(PLAIN, test_crop=crop, test_views=views, enlarge=enlarge)
     options: dict[str, Any] = {"transforms": transforms, "val_identities": 3, "p": 4}
     ordinary, device = (data(places, cache, **options) for cache in ("none", "device"))
     for name in ("train_images_loader", "val_dataloader", "test_dataloader"):

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 PLAIN = Transforms(16, 8, enlarge=1.5)
 TRANSFORMS = {
     "patched": Transforms(16, 8, enlarge=1.5, patch=0.5, brightness=0.2),
-    "whole": Transforms(16, 8, enlarge=1.5, view="whole"),  # training images of two sizes
+    "whole": Transforms(16, 8, enlarge=1.5, test_crop="whole"),  # training images of two sizes
 }
 IMAGES = (3, 4, 4, 3, 4, 3, 4)  # of each person: 25, which neither 2 nor 3 processes divide
 SOME = np.array([3, 4, 6, 8, 9, 20, 24])  # not as processes share images

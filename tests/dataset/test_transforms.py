@@ -18,29 +18,29 @@ def image_of(height: int, width: int) -> np.ndarray:
 
 
 def test_ten_crops_are_corners_centre_and_their_flips() -> None:
-    transforms = Transforms(64, 32, views=10)
+    transforms = Transforms(64, 32, test_views=10)
     image = image_of(*transforms.test_size)
     views = transforms.test(image)
     assert views.shape == (10, 3, 64, 32)
     assert np.array_equal(views[3], image[:, 8:, 4:])
     assert np.array_equal(views[4], image[:, 4:68, 2:34])
     assert np.array_equal(views[5:], views[:5, ..., ::-1])
-    assert Transforms(64, 32, view="whole").test_size == (64, 32)
+    assert Transforms(64, 32, test_crop="whole").test_size == (64, 32)
 
 
 def test_the_centre_is_that_of_the_enlarged_image() -> None:
-    transforms = Transforms(64, 32, view="centre")
+    transforms = Transforms(64, 32, test_crop="centre")
     assert transforms == Transforms(64, 32) and transforms.test_size == (72, 36)
     image = image_of(72, 36)
     assert np.array_equal(transforms.test(image), image[None, :, 4:68, 2:34])
-    ten = replace(transforms, views=10)
+    ten = replace(transforms, test_views=10)
     assert np.array_equal(ten.test(image)[4], transforms.test(image)[0])
 
 
-@pytest.mark.parametrize("view", ["centre", "whole"])
-def test_two_views_are_the_one_and_its_flip(view: Literal["centre", "whole"]) -> None:
-    one = Transforms(64, 32, view=view)
-    two = replace(one, views=2)
+@pytest.mark.parametrize("crop", ["centre", "whole"])
+def test_two_views_are_the_one_and_its_flip(crop: Literal["centre", "whole"]) -> None:
+    one = Transforms(64, 32, test_crop=crop)
+    two = replace(one, test_views=2)
     assert two.test_size == one.test_size
     image = image_of(*one.test_size)
     (expected,) = one.test(image)

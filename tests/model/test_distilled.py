@@ -58,7 +58,9 @@ def total(model: ReidModule, batch: dict[str, Tensor] = BATCH) -> Tensor:
 @pytest.mark.parametrize("scale", [False, True])
 def test_losses_are_equation_2(scale: bool) -> None:
     teacher = Classifier(SmallResNet(6), PEOPLE)
-    model = distilled(teacher=teacher, temperature=5.0, weight=0.25, scale=scale).eval()
+    model = distilled(
+        teacher=teacher, temperature=5.0, student_weight=0.25, scale_by_t2=scale
+    ).eval()
     ours, theirs = (m.outputs(BATCH["image"]).logits["pool"] for m in (model, teacher))
     soft = -((theirs / 5).softmax(1) * (ours / 5).log_softmax(1)).sum(1).mean()
     expected = soft * (25 if scale else 1) + 0.25 * F.cross_entropy(ours, BATCH["label"])
@@ -85,7 +87,7 @@ def test_any_method_learns_and_the_teacher_stays(student: str, features: str | N
 
 
 def test_an_exit_without_classifier_gets_one_that_lambda_trains() -> None:
-    model = distilled("dare", weight=0.5, exits={"stage1": "pool", "fusion": "pool"})
+    model = distilled("dare", student_weight=0.5, exits={"stage1": "pool", "fusion": "pool"})
     assert set(model.heads) == {"stage1", "fusion"}
     outputs = model.eval().outputs(BATCH["image"])
     losses = model.losses(BATCH)

@@ -113,7 +113,7 @@ def test_a_config_without_a_head_is_kept_with_the_default() -> None:
 
 
 def test_losses_are_equation_5() -> None:
-    model = pla(head="bare", weight=0.7, margin=0.1, k=2, p=3).eval()
+    model = pla(head="bare", triplet_weight=0.7, margin=0.1, k=2, p=3).eval()
     maps = model.backbone(BATCH["image"]).amax((2, 3))  # global max pooling
     triplet, classes = model.heads["triplet"](maps), model.heads["cross_entropy"](maps)
     torch.testing.assert_close(model(BATCH["image"])["embedding"], torch.cat([triplet, classes], 1))
@@ -127,7 +127,12 @@ def test_losses_are_equation_5() -> None:
 def test_schedule_is_equation_10_from_the_start_of_a_phase() -> None:
     model, alpha = pla(iterations=10), 3e-4
     model.begin(Setting(0.5, -0.1, 2, 3), start=100, length=300)
-    assert (model.weight, model.loss.margin, model.loss.k, model.loss.p) == (0.5, -0.1, 2, 3)
+    assert (model.triplet_weight, model.loss.margin, model.loss.k, model.loss.p) == (
+        0.5,
+        -0.1,
+        2,
+        3,
+    )
     for e in (0, 150, 200, 299):
         rate = alpha if e <= 150 else alpha * 0.001 ** ((e - 150) / (300 - 150))
         beta = 0.9 if e <= 150 else 0.5

@@ -101,7 +101,7 @@ def test_a_profile_is_added_to_its_file(run: Run, tmp_path: Path) -> None:
     [
         (("model.lr=fast",), "model.lr"),
         (("+experiment=bogus",), "bogus"),
-        (("dataset.transforms.views=3",), "dataset.transforms.views"),
+        (("dataset.transforms.test_views=3",), "dataset.transforms.test_views"),
         (("trainer.precision=7-bit",), "trainer.precision"),
         (("--device=bogus",), "bogus.*try cpu"),
         (("--checkpoint=none.ckpt",), "none.ckpt"),

@@ -103,7 +103,7 @@ def test_held_out_people_are_ranked(composed: Compose) -> None:
     assert list(found.rankings) == ["stage1", "stage2", "stage3", "stage4"]
     counts = [*found.mul_adds.values()]
     assert counts == sorted(counts) and counts[0] > 0
-    larger = replace(data.transforms, enlarge=2, view="centre")
+    larger = replace(data.transforms, enlarge=2, test_crop="centre")
     data.transforms = replace(larger, enlarge=1)
     same = suggest.evaluate_stages(SmallResNet(4).eval(), data, torch.device("cpu"))
     data.transforms = larger  # the network sees a crop

@@ -13,7 +13,9 @@ LEVELS = {"teacher": Swept("", "", 0.9, 0.8)}
 def drawn(
     points: list[Swept], others: dict[str, list[Swept]] | None = None, **levels: Swept
 ) -> Figure:
-    figure = sweep(points, "rank1", "model.temperature", "model.weight", levels, others or {})
+    figure = sweep(
+        points, "rank1", "model.temperature", "model.student_weight", levels, others or {}
+    )
     assert figure is not None
     return figure
 

@@ -24,7 +24,7 @@ from reid_lab.checkpoint import load_model, read_checkpoint
 from reid_lab.config.build import build_data, build_model
 from reid_lab.config.check import ConfigError, check_config
 from reid_lab.config.choices import conf_dir
-from reid_lab.config.from_checkpoint import use_trained_size, use_trained_view
+from reid_lab.config.from_checkpoint import use_trained_crop, use_trained_size
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.renamed import SWEEPS
 from reid_lab.config.settings import Settings, check
@@ -37,6 +37,7 @@ from reid_lab.results import OF_A_TEST
 from reid_lab.run.messages import SOURCE, _in_one_line
 from reid_lab.run.run import run
 from tests.conftest import TINY, Compose, write_jpegs
+from tests.recipes import RECIPES, model_of
 
 # on as few people as a test has
 pytestmark = [
@@ -45,7 +46,6 @@ pytestmark = [
 ]
 
 MINIATURE = {"_target_": "reid_lab.dataset.read_layout", "_partial_": True, "name": "mini"}
-EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 # on any network alike: run with each method whose report is drawn
 ALIKE = ("verification", "conditions", "ranked_lists", "attention", "anytime", "stream", "cost")
 UNNEEDED = ("cost", "ranked_lists", "attention", "throughput", "verification")
@@ -53,16 +53,7 @@ DONE, NOISE = {"total": {"completed": 0}}, torch.get_rng_state()
 SIX_STEPS = (*TINY, "model.iterations=6", "trainer.log_every_n_steps=1")
 
 
-def model_of(experiment: str) -> str:
-    """The choice of the group `model`, its own or that of the experiment it changes."""
-    choice = "dare"  # of config.yaml
-    raw = OmegaConf.load(conf_dir() / "experiment" / f"{experiment}.yaml")
-    for entry in raw.get("defaults", []):
-        choice = model_of(entry) if isinstance(entry, str) else entry.get("override /model", choice)
-    return choice
-
-
-SYNTHETIC = [name for name in EXPERIMENTS if name.endswith("_synthetic")]
+SYNTHETIC = [name for name in RECIPES if name.endswith("_synthetic")]
 # of each method one, whose report is drawn
 DRAWN = {model_of(name): name for name in (*SYNTHETIC[::-1], "se_small_demo", "demo")}.values()
 
@@ -116,17 +107,17 @@ def write_teacher(cfg: DictConfig, path: Path) -> Path:
 
 def test_a_report_of_every_method_is_drawn() -> None:
     drawn = {model_of(name) for name in DRAWN} | {"se_resnets"}  # its class is that of se_small
-    assert drawn == {model_of(name) for name in EXPERIMENTS} and len(drawn) > 5
+    assert drawn == {model_of(name) for name in RECIPES} and len(drawn) > 5
 
 
 @pytest.mark.recipe
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.report if n in DRAWN else ()) for n in EXPERIMENTS]
+    "name", [pytest.param(n, marks=pytest.mark.report if n in DRAWN else ()) for n in RECIPES]
 )
 def test_every_experiment_takes_a_step(composed: Compose, name: str) -> None:
-    cfg = composed(f"+experiment={name}", "trainer.max_steps=1", "trainer.val_check_interval=1")
+    cfg = composed(*RECIPES[name], "trainer.max_steps=1", "trainer.val_check_interval=1")
     cfg.dataset.reader = MINIATURE  # the readers' own tests read their own layouts
-    cfg.dataset.transforms.views = 1  # ten take ten times as long
+    cfg.dataset.transforms.test_views = 1  # ten take ten times as long
     if cfg.dataset.batch_size:
         cfg.dataset.batch_size = 8
     if name not in DRAWN:
@@ -283,7 +274,7 @@ def test_the_first_step_is_logged_whatever_the_interval(composed: Compose) -> No
 def test_cost_of_a_view_and_the_number_of_views(composed: Compose) -> None:
     found = []
     for views in (1, 10):
-        cfg = composed(*SIX_STEPS, f"dataset.transforms.views={views}", run=str(views))
+        cfg = composed(*SIX_STEPS, f"dataset.transforms.test_views={views}", run=str(views))
         run(cfg)
         row = rows(Path(cfg.run_dir) / "results/exits.csv")[0]
         found.append((row["mul_adds"], row["views"]))
@@ -402,7 +393,9 @@ def test_a_checkpoint_is_tested_at_the_size_it_was_trained_at(
 
 def test_the_centre_is_tested_as_it_was_trained(composed: Compose) -> None:
     few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in UNNEEDED))
-    trained = composed(*few, "dataset.transforms.view=centre", "dataset.transforms.enlarge=1.25")
+    trained = composed(
+        *few, "dataset.transforms.test_crop=centre", "dataset.transforms.enlarge=1.25"
+    )
     expected = run(trained)
     path = last_checkpoint(Path(trained.run_dir))
     again = composed(*few, "task=test", f"ckpt_path={path}", run="b")
@@ -410,20 +403,22 @@ def test_the_centre_is_tested_as_it_was_trained(composed: Compose) -> None:
     summary = json.loads((Path(again.run_dir) / "results/summary.json").read_text())
     assert "the centre of images enlarged by 1.25" in summary["notes"][-1]
     asked = composed(*few, "task=test", f"ckpt_path={path}", run="c")
-    asked.dataset.transforms.view = "whole"
-    note = use_trained_view(asked, read_checkpoint(path), ["dataset.transforms.view=whole"])
-    assert note and asked.dataset.transforms.view == "whole"
+    asked.dataset.transforms.test_crop = "whole"
+    note = use_trained_crop(asked, read_checkpoint(path), ["dataset.transforms.test_crop=whole"])
+    assert note and asked.dataset.transforms.test_crop == "whole"
 
     older = composed(*few, "task=test", f"ckpt_path={path}", run="d")
     state = read_checkpoint(path)
-    del state["hyper_parameters"]["enlarge"]  # trained with view=whole, or before there was a view
-    note = use_trained_view(older, state, [])
+    del state["hyper_parameters"][
+        "enlarge"
+    ]  # trained with test_crop=whole, or before there was a view
+    note = use_trained_crop(older, state, [])
     assert note and "whole image, as the checkpoint was trained" in note
-    assert older.dataset.transforms.view == "whole"
-    asked.dataset.transforms.view = "centre"
-    note = use_trained_view(asked, state, ["dataset.transforms.view=centre"])
-    assert note and "trained with view=whole" in note
-    assert asked.dataset.transforms.view == "centre"
+    assert older.dataset.transforms.test_crop == "whole"
+    asked.dataset.transforms.test_crop = "centre"
+    note = use_trained_crop(asked, state, ["dataset.transforms.test_crop=centre"])
+    assert note and "trained with test_crop=whole" in note
+    assert asked.dataset.transforms.test_crop == "centre"
 
     data, model = build_data(again), load_model(path)
     data.setup("test")

@@ -77,7 +77,7 @@ def test_settings_fill_their_ranges() -> None:
     drawn = RANGES.draw(2000, np.random.default_rng(0))
     assert {w.k for w in drawn} == {1, 2, 3, 4}
     assert {w.p for w in drawn} == set(range(1, 10))
-    for name in ("weight", "margin"):
+    for name in ("triplet_weight", "margin"):
         low, high = getattr(RANGES, name)
         values = [getattr(w, name) for w in drawn]
         width = high - low
@@ -97,7 +97,7 @@ def process() -> Surrogate:
 
 def measured(count: int) -> list[tuple[Setting, float]]:
     drawn = RANGES.draw(count, np.random.default_rng(1))
-    return [(w, abs(0.2 * w.weight + 0.1 * w.k - 0.3) + 0.5 * w.margin) for w in drawn]
+    return [(w, abs(0.2 * w.triplet_weight + 0.1 * w.k - 0.3) + 0.5 * w.margin) for w in drawn]
 
 
 def test_expected_improvement_is_equation_8(process: Surrogate) -> None:

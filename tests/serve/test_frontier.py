@@ -62,7 +62,7 @@ def test_runs_that_do_not_fit(tmp_path: Path) -> None:
     for name, other, message in [
         ("cost", {"mul_adds": 7}, "early .* costs 7 Mul-Adds, the export has 1,000 Mul-Adds"),
         ("name", {"first": "x"}, "exit x .* costs 1,000 Mul-Adds, the export has no such exit"),
-        ("views", {"views": 10}, "with 10 views .* dataset.transforms.views=1"),
+        ("views", {"views": 10}, "with 10 views .* dataset.transforms.test_views=1"),
     ]:
         with pytest.raises(UserError, match=message):
             read_frontier(a_run(tmp_path / name, **other), manifest, "margin")

@@ -56,8 +56,8 @@ dataset.transforms.erase=inf
 dataset.transforms.enlarge=0
 dataset.transforms.enlarge=nan
 dataset.transforms.enlarge=1e9
-dataset.transforms.views=0
-dataset.transforms.views=3
+dataset.transforms.test_views=0
+dataset.transforms.test_views=3
 dataset.transforms.patch=-0.5
 dataset.transforms.brightness=inf
 dataset.transforms.brightness=nan
@@ -140,7 +140,7 @@ model=jlml model.parts=1000
 model=han model.size=huge
 model=pla model.k=0
 model=pla model.p=-1
-model=pla model.weight=nan
+model=pla model.triplet_weight=nan
 model=classifier model.momentum=2
 model=classifier model.weight_decay=-1
 model=classifier model.milestones=[2.5]
@@ -301,7 +301,7 @@ dataset.transforms.brightness=1e9
 dataset.transforms.hue=0.5 dataset.transforms.contrast=1
 dataset.transforms.enlarge=1
 dataset.transforms.enlarge=8
-dataset.transforms.views=10
+dataset.transforms.test_views=10
 dataset.k=50
 dataset.p=8
 dataset.batch_size=1

@@ -58,6 +58,6 @@ class CostAccount(AfterRanking):
         rows = [
             row | {"precision": trainer.precision if subject.kind == "exit" else ""}
             for subject in subjects
-            for row in account(subject, self.effort, transforms.views, gallery)
+            for row in account(subject, self.effort, transforms.test_views, gallery)
         ]
         results.cost = COST.of(rows)

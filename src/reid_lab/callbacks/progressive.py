@@ -69,8 +69,8 @@ class ProgressiveSearch(pl.Callback):
         candidates: settings drawn in each round, of which expected improvement selects one.
         choose: `random` exploits a setting drawn at random in each round, without explorations:
             the baseline of the search.
-        weight: range of lambda, the weight of the triplet loss. It is 1 where a method's triplet
-            loss is alone (`Progressive.fixed`).
+        triplet_weight: range of lambda, the weight of the triplet loss. It is 1 where a method's
+            triplet loss is alone (`Progressive.fixed`).
         margin: range of m.
         k: range of k; None takes the data module's K as the end.
         p: range of p; None takes the data module's P as the end.
@@ -84,6 +84,7 @@ class ProgressiveSearch(pl.Callback):
     """
 
     role: Role = "training"
+    renamed = {"weight": "triplet_weight"}
 
     def __init__(
         self,
@@ -94,14 +95,14 @@ class ProgressiveSearch(pl.Callback):
         expected_drop: Fraction = 0.15,
         candidates: BatchSize = 1000,
         choose: Literal["improvement", "random"] = "improvement",
-        weight: tuple[NonNegative, NonNegative] = (0.0, 2.0),
+        triplet_weight: tuple[NonNegative, NonNegative] = (0.0, 2.0),
         margin: tuple[Margin, Margin] = (-0.1, 0.3),
         k: tuple[Count, Count | None] = (1, None),
         p: tuple[Count, Count | None] = (1, None),
         epoch: Count | None = None,
         seed: Seed | None = None,
     ) -> None:
-        self.limits = (_pair(weight), _pair(margin), _pair(k), _pair(p))
+        self.limits = (_pair(triplet_weight), _pair(margin), _pair(k), _pair(p))
         self.ranges_of(1, 1)  # raises an error if one is empty
         self.lengths = (rounds, settings, explore_epochs, exploit_epochs)
         self.expected_drop, self.candidates = expected_drop, candidates
@@ -147,8 +148,8 @@ class ProgressiveSearch(pl.Callback):
         self.ranges = replace(self.ranges_of(data.k, data.p), **fixed)
         if self.exploring and all(low == high for low, high in astuple(self.ranges)):
             raise SearchError(
-                "callbacks.progressive: weight, margin, k and p are fixed, and nothing is left to "
-                "search; widen a range, or use choose=random"
+                "callbacks.progressive: triplet_weight, margin, k and p are fixed, and nothing is "
+                "left to search; widen a range, or use choose=random"
             )
         check_hardness("callbacks.progressive", self.ranges.k[1], self.ranges.p[1], data)
 

@@ -244,7 +244,7 @@ class RankingEvaluation(pl.Callback):
             if not trainer.is_global_zero:
                 return  # the others have ranked their share, and write nothing
             bounds = self.evaluation.intervals()
-            views = data_of(trainer).transforms.views
+            views = data_of(trainer).transforms.test_views
             rows = [
                 {**row, **bounds[row["name"]], "views": views} for row in self.evaluation.table()
             ]

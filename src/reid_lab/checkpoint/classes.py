@@ -111,6 +111,8 @@ def construct(config: Any) -> Any:
 
 
 def stated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Add settings to a stored config that were introduced after it was written."""
+    """A stored config with today's names, and with settings introduced after it was written."""
     target = allowed_classes().get(config.get("_target_", ""))
-    return {**getattr(target, "unstated", {}), **config}
+    names = getattr(target, "renamed", {})
+    given = {names.get(key, key): value for key, value in config.items()}
+    return {**getattr(target, "unstated", {}), **given}

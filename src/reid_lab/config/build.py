@@ -54,7 +54,7 @@ def build_model(
     newer = {key: defaults[key].default for key in model.unstated}
     kept: dict[str, Any] = {"model": {**newer, **plain(filled.model)}}
     kept |= {"image": list(image_size(cfg)), "normalise": NORMALISED}
-    if cfg.dataset.transforms.view == "centre":
+    if cfg.dataset.transforms.test_crop == "centre":
         kept["enlarge"] = float(cfg.dataset.transforms.enlarge)
     if isinstance(model, Distilled):
         kept |= {"model": kept["model"].pop("student"), "distilled": kept["model"]}

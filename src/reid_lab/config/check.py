@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -193,6 +193,8 @@ class _Check:
         given = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore
         valid = [key for key in call.hints if key not in HYDRA_KEYS]
         fix = words.nearest(name, call.hints, "remove it: '~{key}'")
+        if new := call.renamed.get(name):
+            fix = f"it is now {new}: rename it in the file that has it"
         self.report((*path, name), given, words.among("key", valid), fix)
 
     def misfit(
@@ -224,13 +226,14 @@ class _Check:
 class Call:
     """The arguments that a target takes: `hints`, and a pydantic `model` of all its keys.
 
-    `arguments` is the maximum length of `_args_`.
+    `arguments` is the maximum length of `_args_`; `renamed` has the keys of before.
     """
 
     model: type[BaseModel]
     hints: dict[str, Any]
     defaults: dict[str, object]
     arguments: int
+    renamed: Mapping[str, str]
 
 
 @cache
@@ -268,7 +271,7 @@ def call_of(target: Callable[..., Any], positional: int, node: bool) -> Call | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = create_model("Call", __config__=ConfigDict(**ann.STRICT, extra=extra), **fields)
-    return Call(model, found, defaults, len(arguments))
+    return Call(model, found, defaults, len(arguments), getattr(target, "renamed", {}))
 
 
 def _same(value: object, default: object) -> bool:

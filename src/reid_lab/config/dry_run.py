@@ -212,7 +212,7 @@ def batches_need(
     height, width = image_size(cfg)
     weights = sum(p.numel() for p in model.parameters()) * FLOAT
     batch = data.images_per_batch
-    views = data.transforms.views
+    views = data.transforms.test_views
     seen = max(data.eval_batch_size // views, 1) * views
     image = 3 * height * width * FLOAT
     if COPIES * weights + max(batch, seen) * image * WIDEST < room:

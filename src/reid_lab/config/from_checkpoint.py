@@ -1,4 +1,4 @@
-"""Settings that a run takes from a checkpoint: image size, view, network and weights."""
+"""Settings that a run takes from a checkpoint: image size, crop, network and weights."""
 
 from __future__ import annotations
 
@@ -61,25 +61,28 @@ def use_trained_size(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
     )
 
 
-def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
-    """Set the config's view of a test image to that of a checkpoint that is tested or resumed.
+def use_trained_crop(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[str]) -> str | None:
+    """Set the config's crop of a test image to that of a checkpoint that is tested or resumed.
 
     A resumed training keeps its `enlarge`, which augments its images. Args and returns: see
     `use_trained_size`.
     """
     kept, transforms = state["hyper_parameters"], cfg.dataset.transforms
-    trained: dict[str, Any] = {"view": "whole"}
+    trained: dict[str, Any] = {"test_crop": "whole"}
     if "enlarge" in kept and cfg.task == "fit":
         return None
     if "enlarge" in kept:
-        trained = {"view": "centre", "enlarge": kept["enlarge"]}
-    elif "image" not in kept or transforms.enlarge == 1 or transforms.views == 10:
+        trained = {"test_crop": "centre", "enlarge": kept["enlarge"]}
+    elif "image" not in kept or transforms.enlarge == 1 or transforms.test_views == 10:
         return None  # not known, the same, or not looked at
     here = {key: transforms[key] for key in trained}
     if here == trained:
         return None
     keys = {override.lstrip("+").partition("=")[0] for override in given}
-    if keys & {"dataset.transforms", *(f"dataset.transforms.{key}" for key in ("view", "enlarge"))}:
+    if keys & {
+        "dataset.transforms",
+        *(f"dataset.transforms.{key}" for key in ("test_crop", "enlarge")),
+    }:
         tested, before = (" ".join(f"{k}={v}" for k, v in part.items()) for part in (here, trained))
         return f"tested with {tested}, as given on the command line; trained with {before}"
     transforms.update(trained)
@@ -87,8 +90,8 @@ def use_trained_view(cfg: DictConfig, state: Mapping[str, Any], given: Sequence[
         seen = f"the centre of images enlarged by {kept['enlarge']:g}"
         return Info(f"tested on {seen}, as the checkpoint was trained")
     return (
-        "tested on the whole image, as the checkpoint was trained; dataset.transforms.view=centre "
-        "tests at the scale of the training images"
+        "tested on the whole image, as the checkpoint was trained; "
+        "dataset.transforms.test_crop=centre tests at the scale of the training images"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from reid_lab.config.choices import PLUS, choices, conf_dir, groups
 from reid_lab.config.nodes import locate
 from reid_lab.config.paths import register_resolvers
-from reid_lab.config.renamed import with_new_names
+from reid_lab.config.relevance import new_names
+from reid_lab.config.renamed import PARAMETERS, REMOVED, with_new_names
 from reid_lab.errors import UserError, causes
 from reid_lab.output.arguments import texts
 
+log = logging.getLogger(__name__)
 SPECIAL = re.compile(r"[=,:(){}\[\]\s'\"\\]")  # characters that Hydra takes for syntax in a value
 
 
@@ -33,12 +36,32 @@ def composed(words: str | Sequence[str]) -> DictConfig:
         UserError: Hydra refuses an override; the message says how to write it.
     """
     register_resolvers()
-    words = without_nulls(with_new_names(texts("words", words)))
+    words = current(texts("words", words))
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=list(words))
     except Exception as error:  # Hydra raises any, as ValueError
         raise UserError(explain(error, words)) from error
+
+
+def current(words: Sequence[str]) -> list[str]:
+    """The overrides of a command, those of before replaced, each with a warning."""
+    words = with_new_names(words)
+    return without_nulls([_with_new_parameter(word, words) for word in words])
+
+
+def _with_new_parameter(word: str, words: Sequence[str]) -> str:
+    key, equals, value = word.partition("=")
+    bare = key.lstrip("+~")
+    parent, _, last = bare.rpartition(".")
+    if last not in PARAMETERS or not equals:
+        return word
+    node = OmegaConf.select(_others(key, words), parent, throw_on_missing=False)
+    if not isinstance(node, DictConfig) or last in node or last not in (names := new_names(node)):
+        return word
+    new = f"{parent}.{names[last]}={value}"
+    log.warning("%s is now %s", word, new)
+    return new
 
 
 def without_nulls(words: Sequence[str]) -> list[str]:
@@ -65,9 +88,11 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         return _unknown_choice(group, choice) if group in groups() else text
     if isinstance(error, HydraException):
         cfg = _others("", words)
-        wrong = {word: text for word in words if (text := _wrong(word, words, cfg))}
+        wrong = {word: why for word in words if (why := _wrong(word, words, cfg))}
         if wrong:
             return "\n".join([*wrong.values(), *_beside([w for w in words if w not in wrong])])
+    if found := re.search(r"Could not override '([\w.]+)'", text):  # in a sweep's file
+        return _unknown_key(found[1], words)
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in text:
         text += f"\n{error.__cause__}"
     return text
@@ -166,6 +191,8 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
         return (
             f"{key}: {parent} is null, and has no keys\n  fix: leave out {key}=... or {parent}=null"
         )
+    if isinstance(node, DictConfig) and (new := new_names(node).get(last)):
+        return f"{key}: unknown key\n  fix: it is now {parent}.{new}={value}"
     if isinstance(node, DictConfig) and last in _parameters(node):
         return f"{key}: the config has no value for it yet\n  fix: add it with a plus: +{word}"
     keys = list(_keys(cfg))
@@ -187,6 +214,9 @@ def _nearest(names: Sequence[str], value: str) -> str:
 def _unknown_choice(group: str, choice: str) -> str:
     names = choices(group)
     plus = "+" * (group in PLUS)
+    if now := REMOVED.get(group, {}).get(choice):
+        text = f"{plus}{group}={choice}: is now overrides of another recipe\n  fix: {now}"
+        return text + f"\n       name={choice} finds its runs" * (group == "experiment")
     close = [f"{plus}{group}={name}" for name in get_close_matches(choice, names, 3)]
     fix = f"did you mean {' or '.join(close)}?" if close else "take one of these"
     allowed = ", ".join(names)

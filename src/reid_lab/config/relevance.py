@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from reid_lab.config.roles import CALLBACKS, PARAMETERS, SELECTING
+from reid_lab.config.roles import CALLBACKS, PARAMETERS, RENAMED, SELECTING
 from reid_lab.types import Has, Role
 
 DECLARING = ("reid_lab.callbacks.", "reid_lab.dataset.")
@@ -58,6 +58,11 @@ def role_of_setting(node: Mapping[str, Any], name: str, path: str = "") -> Role:
         return "training"
     known = PARAMETERS.get(str(target))
     return (declared(str(target)) if known is None else known).get(name, "training")
+
+
+def new_names(node: Mapping[str, Any], path: str = "") -> Mapping[str, str]:
+    """Old name -> new name of the parameters of a node in a config; see `role_of_setting`."""
+    return RENAMED.get(str(node.get("_target_", USUAL.get(path))), {})
 
 
 @cache

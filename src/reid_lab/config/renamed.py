@@ -1,10 +1,12 @@
-"""Old names, which work for one more release with a warning that gives the new form."""
+"""Old names: those that still work, with a warning, and those whose error gives the new form."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Sequence
+
+from reid_lab.config.roles import RENAMED
 
 log = logging.getLogger(__name__)
 SIZES = ("small", "medium", "large")
@@ -24,18 +26,57 @@ SWEEPS = {  # of which each brought its experiment
     **dict.fromkeys(["han_fig6", "han_table10", "han_table11", "han_table12", "han_table9"], LARGE),
     "han_table8": ("han_market",),
     **dict.fromkeys(
-        ["jlml_parts", "jlml_table9", "jlml_table10", "jlml_table11", "jlml_table12"],
+        ["jlml_table10", "jlml_table11", "jlml_table12"],
         ("jlml_market",),
     ),
+    "distill_table2": ("mobilenet_market",),
     "distill_temperature": ("distill_market",),
     "lomo_fig7": ("lomo_market",),
     "pla_fig3": ("pla_market_fixed",),
-    "pla_last_stride": ("pla_market",),
 }
 KEYS = {  # old -> new, with all keys below
     "dataset.reader.companions": "dataset.reader.multi_query",
     "callbacks.thresholds": "callbacks.exit_thresholds",
 }
+# group -> choice that is no file any more -> the overrides that it was
+REMOVED = {
+    "experiment": {
+        "jlml_cuhk03_np": "+experiment=jlml_market dataset=cuhk03_np",
+        "jlml_grid": "+experiment=jlml_market dataset=grid",
+        "jlml_joint": "+experiment=jlml_market dataset=joint_whole",
+        "jlml_viper": "+experiment=jlml_market dataset=viper",
+        "lomo_cuhk03": "+experiment=lomo_market dataset=cuhk03_np",
+        "lomo_duke": "+experiment=lomo_market dataset=dukemtmc",
+        "lomo_synthetic": "+experiment=lomo_market dataset=synthetic",
+        "mobilenet05_market": "+experiment=mobilenet_market backbone.alpha=0.5",
+        "mobilenet075_market": "+experiment=mobilenet_market backbone.alpha=0.75",
+        "pla_market_holistic": "+experiment=pla_market_fixed 'model.k=[8,1]'",
+        "pla_synthetic_cross_entropy": (
+            "+experiment=pla_synthetic_fixed model.objective=cross_entropy"
+        ),
+        "pla_synthetic_holistic": "+experiment=pla_synthetic_fixed 'model.k=[4,1]'",
+        "pla_synthetic_random": "+experiment=pla_synthetic callbacks.progressive.choose=random",
+        "pla_synthetic_rounds": (
+            "+experiment=pla_synthetic callbacks.progressive.choose=random "
+            "'callbacks.progressive.triplet_weight=[1,1]' 'callbacks.progressive.margin=[0,0]' "
+            "'callbacks.progressive.k=[1,1]' 'callbacks.progressive.p=[1,1]'"
+        ),
+        "pla_synthetic_triplet": "+experiment=pla_synthetic_fixed model.objective=triplet",
+        "se_resnets_market": "+experiment=dare_market model=se_resnets",
+        "se_small_demo": "+experiment=demo model=se_small",
+    },
+    "sweep": {
+        "han_hard_lr": "-m +experiment=han_market model.hard_lr=1,0.1,0.01,0.001",
+        "han_local_norm": "-m +experiment=han_market model.local_norm=pooled,regions",
+        "jlml_fc_std": "-m +experiment=jlml_market model.fc_std=null,0.01,0.001",
+        "jlml_parts": "-m +experiment=jlml_market model.parts=1,2,4,6,8",
+        "jlml_table9": "-m +experiment=jlml_market +sweep=seeds",
+        "learning_rate": "-m model.lr=1e-4,3e-4,1e-3",
+        "pla_last_stride": "-m +experiment=pla_market backbone.last_stride=1,2",
+        "pla_synthetic": "-m +experiment=pla_synthetic,pla_synthetic_fixed",
+    },
+}
+PARAMETERS = {old for names in RENAMED.values() for old in names}  # last parts of old keys
 
 
 def with_new_names(words: Sequence[str]) -> list[str]:

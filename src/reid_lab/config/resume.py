@@ -38,7 +38,8 @@ def different_settings(cfg: DictConfig, run: Path) -> str:
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """Values of nested mappings that differ, such as `seed=1 (here 0)`.
 
-    A setting that their config lacks counts with the default of their class.
+    A setting that their config lacks counts with the default of their class; one with an old name
+    as the one that has the new name.
     """
     theirs = _completed(theirs, ours)
     there, here = _flat(theirs), _flat(ours)
@@ -51,28 +52,33 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 
 
 def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Their settings, with defaults for those that only ours have."""
+    """Their settings, with the names of today and defaults for those that only ours have."""
     found = dict(theirs)
-    target, defaults = ours.get("_target_"), dict[str, Any]()
+    target = ours.get("_target_")
     if target and target == theirs.get("_target_") and ours.keys() - theirs.keys():
-        defaults = _defaults(target)
+        found = {**_defaults(target, ours), **_renamed(target, theirs)}
     for key, value in ours.items():
-        if key not in theirs and key in defaults:
-            found[key] = defaults[key]
-        elif isinstance(value, Mapping) and isinstance(theirs.get(key), Mapping):
+        if isinstance(value, Mapping) and isinstance(theirs.get(key), Mapping):
             found[key] = _completed(theirs[key], value)
     return found
 
 
-def _defaults(target: str) -> dict[str, Any]:
-    """Arguments of a class or function -> values in configs that lack them."""
+def _renamed(target: str, theirs: Mapping[str, Any]) -> dict[str, Any]:
+    from hydra.utils import get_object
+
+    names: Mapping[str, str] = getattr(get_object(target), "renamed", {})
+    return {names.get(key, key): value for key, value in theirs.items()}
+
+
+def _defaults(target: str, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of ours that a class or function has -> values in configs that lack them."""
     from hydra.utils import get_object
 
     built = get_object(target)
     parameters = inspect.signature(built).parameters.values()
     given = {p.name: p.default for p in parameters if p.default is not p.empty}
     given |= getattr(built, "unstated", {})
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if k in ours}
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What callbacks and data of conf/ declare: runs are compared without importing them.
+"""What the classes of conf/ declare: runs are compared without importing them.
 
 `tests/config/test_relevance.py` compares the table with the declarations, see `relevance`.
 """
@@ -77,7 +77,7 @@ PARAMETERS: Mapping[str, Mapping[str, Role]] = {
         "seed": "training",
         "recipe": "training",
     },
-    "reid_lab.dataset.Transforms": {"view": "ranking", "views": "ranking"},
+    "reid_lab.dataset.Transforms": {"test_crop": "ranking", "test_views": "ranking"},
     "reid_lab.dataset.read_atrw": {},
     "reid_lab.dataset.read_csv": {},
     "reid_lab.dataset.read_cuhk03": {"cache_dir": "running"},
@@ -93,4 +93,11 @@ PARAMETERS: Mapping[str, Mapping[str, Role]] = {
     "reid_lab.dataset.read_veri776": {},
     "reid_lab.dataset.read_viper": {},
     "reid_lab.dataset.synthetic.Recipe": {"distractors": "ranking"},
+}
+# `_target_` -> old name of a parameter -> its name, as the class has in `renamed`
+RENAMED: Mapping[str, Mapping[str, str]] = {
+    "reid_lab.callbacks.ProgressiveSearch": {"weight": "triplet_weight"},
+    "reid_lab.dataset.Transforms": {"view": "test_crop", "views": "test_views"},
+    "reid_lab.model.Distilled": {"weight": "student_weight", "scale": "scale_by_t2"},
+    "reid_lab.model.PLA": {"weight": "triplet_weight"},
 }

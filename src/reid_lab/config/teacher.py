@@ -52,7 +52,9 @@ def check_not_augmented(cfg: DictConfig) -> None:
         UserError: they are augmented, or the student teaches itself.
     """
     transforms = make(cfg, "dataset.transforms")
-    tested = {key: getattr(transforms, key) for key in ("height", "width", "view", "views")}
+    tested = {
+        key: getattr(transforms, key) for key in ("height", "width", "test_crop", "test_views")
+    }
     if transforms != Transforms(**tested, enlarge=1, flip=0, erase=0):
         raise UserError(
             f"model.cache={cfg.model.cache}: a teacher's outputs can be kept where each image is "

@@ -413,7 +413,7 @@ class ReidDataModule(pl.LightningDataModule):
         if rows is not None:
             data, workers = Subset(data, rows.tolist()), 0
         sampler = RankSampler(len(split if rows is None else rows), *self._rank())
-        batch_size = max(1, self.eval_batch_size // self.transforms.views)
+        batch_size = max(1, self.eval_batch_size // self.transforms.test_views)
         return Loader(data, batch_size=batch_size, sampler=sampler, **self._loader_options(workers))
 
     def images_of(self, part: str) -> Images:

@@ -157,4 +157,4 @@ def cut_views(images: Tensor, transforms: Transforms) -> Tensor:
     corners = transforms.corners(*images.shape[-2:])
     crops = [images[..., top : top + height, left : left + width] for top, left in corners]
     stacked = torch.stack(crops, 1)
-    return stacked if transforms.views == 1 else torch.cat([stacked, stacked.flip(-1)], 1)
+    return stacked if transforms.test_views == 1 else torch.cat([stacked, stacked.flip(-1)], 1)

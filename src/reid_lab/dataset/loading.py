@@ -198,7 +198,7 @@ class EvalImages(Dataset[Batch]):
 
     @_for_the_parent
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        pixels = allocate(len(indices), self.transforms.views, 3, *self.transforms.size)
+        pixels = allocate(len(indices), self.transforms.test_views, 3, *self.transforms.size)
         for index, out in zip(indices, pixels.numpy(), strict=True):
             out[...] = self.transforms.test(self.images[index])
         return {"pixels": pixels, **_numbered(torch.tensor(indices), self.roles)}

@@ -6,9 +6,10 @@ on the training device); erasing and normalisation on the whole batch, on the tr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,11 +43,11 @@ class Transforms:
         flip: probability of a horizontal flip.
         erase: probability of random erasing (Zhong et al., AAAI 2020, with their ranges); the area
             is filled with the mean colour.
-        view: how a test image is cropped. `centre`: the centre of the enlarged image, at the scale
-            of the training images (see Touvron et al., NeurIPS 2019, on the effect of scale);
-            `whole`: all of it. The Mul-Adds are the same.
-        views: views per test image, whose embeddings are averaged. 1: `view`; 2: it and its flip;
-            10: five crops of the enlarged image and their flips.
+        test_crop: how a test image is cropped. `centre`: the centre of the enlarged image, at the
+            scale of the training images (see Touvron et al., NeurIPS 2019, on the effect of
+            scale); `whole`: all of it. The Mul-Adds are the same.
+        test_views: views per test image, whose embeddings are averaged. 1: `test_crop`; 2: it and
+            its flip; 10: five crops of the enlarged image and their flips, whatever `test_crop`.
         patch: probability of pasting a patch of another training image (OSNet).
         brightness, contrast, saturation: colour jitter, a random factor of 1 ± this, as in
             torchvision's `ColorJitter`.
@@ -58,13 +59,15 @@ class Transforms:
     enlarge: Annotated[float, Ge(1), Le(4)] = 1.125  # below 1 the crop would not fit
     flip: Fraction = 0.5
     erase: Fraction = 0.5
-    view: Annotated[Literal["centre", "whole"], RANKING] = "centre"
-    views: Annotated[Literal[1, 2, 10], RANKING] = 1
+    test_crop: Annotated[Literal["centre", "whole"], RANKING] = "centre"
+    test_views: Annotated[Literal[1, 2, 10], RANKING] = 1
     patch: Fraction = 0
     brightness: Jitter = 0
     contrast: Jitter = 0
     saturation: Jitter = 0
     hue: Annotated[float, Ge(0), Le(0.5)] = 0
+
+    renamed: ClassVar[Mapping[str, str]] = {"view": "test_crop", "views": "test_views"}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -79,7 +82,7 @@ class Transforms:
     @property
     def test_size(self) -> tuple[int, int]:
         """(height, width) of test images before the views are taken."""
-        whole = self.views < 10 and self.view == "whole"
+        whole = self.test_views < 10 and self.test_crop == "whole"
         return self.size if whole else self.train_size
 
     @property
@@ -114,12 +117,12 @@ class Transforms:
         """Cut a test image into views: (3, h, w) of `test_size` -> (views, 3, height, width)."""
         corners = self.corners(*image.shape[1:])
         crops = np.stack([image[:, t : t + self.height, s : s + self.width] for t, s in corners])
-        return crops if self.views == 1 else np.concatenate([crops, crops[..., ::-1]])
+        return crops if self.test_views == 1 else np.concatenate([crops, crops[..., ::-1]])
 
     def corners(self, height: int, width: int) -> list[tuple[int, int]]:
         """Return (top, left) of the crops of a test image of this size: the centre, or five."""
         centre = centre_of((height, width), self.size)
-        if self.views < 10:
+        if self.test_views < 10:
             return [centre]
         y, x = height - self.height, width - self.width
         return [(0, 0), (0, x), (y, 0), (y, x), centre]

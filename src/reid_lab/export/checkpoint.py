@@ -330,9 +330,14 @@ def keep_measured(formats: Sequence[Format], data: ReidDataModule | None) -> Non
 def data_config(overrides: Sequence[str], method: ReidModule, image: tuple[int, int]) -> DictConfig:
     """The config of `overrides`, at the checkpoint's image size, with one view per image."""
     height, width = method.crop or image
-    fixed: dict[str, Any] = {"height": height, "width": width, "views": 1, "view": "whole"}
+    fixed: dict[str, Any] = {
+        "height": height,
+        "width": width,
+        "test_views": 1,
+        "test_crop": "whole",
+    }
     if method.crop:
-        fixed |= {"view": "centre", "enlarge": method.enlarge}
+        fixed |= {"test_crop": "centre", "enlarge": method.enlarge}
     return composed_data([*overrides, *(f"dataset.transforms.{k}={v}" for k, v in fixed.items())])
 
 

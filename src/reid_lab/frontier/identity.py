@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reid_lab.config.relevance import role_of_callback, role_of_setting, selects_weights
+from reid_lab.config.relevance import (
+    new_names,
+    role_of_callback,
+    role_of_setting,
+    selects_weights,
+)
 from reid_lab.files.stored import StoredFileError, read_config
 from reid_lab.types import Role, in_steps
 
@@ -20,7 +25,8 @@ ROUTING = {"exits", "candidates", "gallery"}
 STREAM, RANKING = "callbacks.stream.", "callbacks.ranking."
 # what a test of a checkpoint sets; all else is as in the training
 TESTING: tuple[str, ...] = (RANKING, STREAM, "dataset._target_")
-TESTING += ("dataset.reader.", "dataset.recipe.", "dataset.transforms.view")
+TESTING += ("dataset.reader.", "dataset.recipe.", "dataset.transforms.test_crop")
+TESTING += ("dataset.transforms.test_views",)
 TESTING += ("dataset.transforms.height", "dataset.transforms.width")
 # of the trainer: hardware and logging
 RUNNING = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "logger"}
@@ -176,11 +182,13 @@ def _flatten(
     node: Any, prefix: str, flat: dict[str, str], known: dict[Path, str], without: set[Role]
 ) -> None:
     if isinstance(node, Mapping):
-        for key, value in _with_steps(node).items():
-            path = f"{prefix}.{key}" if prefix else str(key)
+        names = new_names(node, prefix)
+        for old, value in _with_steps(node).items():
+            key = names.get(str(old), str(old))
+            path = f"{prefix}.{key}" if prefix else key
             if prefix == "callbacks" and not _decides(value):
                 continue
-            if role_of_setting(node, str(key), prefix) not in without:
+            if role_of_setting(node, key, prefix) not in without:
                 _flatten(value, path, flat, known, without)
     elif isinstance(node, str) and node.endswith(".ckpt"):
         flat[prefix] = _checkpoint(Path(node), known)

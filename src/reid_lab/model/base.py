@@ -54,6 +54,7 @@ class ReidModule(pl.LightningModule, ABC):
     exit_names: tuple[str, ...] = ()
     # settings that configs of old checkpoints lack -> the values that they were trained with
     unstated: Mapping[str, Any] = {}
+    renamed: Mapping[str, str] = {}  # settings of older configs and checkpoints -> their names now
     card: ModelCard | None = None  # of the checkpoint that it was loaded from
     accept_thresholds: AcceptThresholdsByExit = {}  # its thresholds for false-accept rates
     # (height, width) to which images are resized, likewise; the network sees the centre `crop`

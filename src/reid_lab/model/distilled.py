@@ -24,7 +24,7 @@ OWN = "student."  # what a student's parameters are called while it is taught
 class Distilled(ReidModule):
     """A student that learns from a teacher's outputs in addition to its own objective.
 
-    Equation 2: soft targets + `weight` * the student's own losses, which are the paper's
+    Equation 2: soft targets + `student_weight` * the student's own losses, which are the paper's
     cross-entropy for a `Classifier`. Exits, costs, optimiser, schedule and checkpoints are the
     student's: these load without the teacher and without this class.
 
@@ -38,11 +38,11 @@ class Distilled(ReidModule):
         exits: student's exit -> teacher's exit that it learns from. None takes the last exit of
             each; with soft targets, the last with a classifier.
         soft_targets: learn the teacher's softened probabilities, equation 2's first term. An
-            exit of the student without a classifier gets one, trained with `weight`.
+            exit of the student without a classifier gets one, trained with `student_weight`.
         temperature: T of equation 1. Section 5: best at 3, worst at 1.
-        weight: lambda of equation 2, the weight of the student's own losses; 1e-4 to 1e-2 in
-            section 4.3.
-        scale: multiply the soft targets' term by T^2 (Hinton et al. 2015), so that lambda
+        student_weight: lambda of equation 2, the weight of the student's own losses; 1e-4 to 1e-2
+            in section 4.3.
+        scale_by_t2: multiply the soft targets' term by T^2 (Hinton et al. 2015), so that lambda
             has the same scale at every T. The paper does not.
         features: learn the embeddings as well: `hint` matches the normalised embeddings, behind
             a learned linear projection if the dimensions differ; `relation` matches the distances
@@ -54,6 +54,8 @@ class Distilled(ReidModule):
         ValueError: nothing is learned from the teacher, or a student without `objective`.
     """
 
+    renamed = {"weight": "student_weight", "scale": "scale_by_t2"}
+
     def __init__(
         self,
         student: ReidModule,
@@ -62,8 +64,8 @@ class Distilled(ReidModule):
         exits: Mapping[str, str] | None = None,
         soft_targets: bool = True,
         temperature: Positive = 3.0,
-        weight: NonNegative = 1e-3,
-        scale: bool = False,
+        student_weight: NonNegative = 1e-3,
+        scale_by_t2: bool = False,
         features: Literal["hint", "relation"] | None = None,
         feature_weight: NonNegative = 1.0,
         cache: str | None = None,
@@ -84,8 +86,9 @@ class Distilled(ReidModule):
         self.self_taught = teacher is None
         self.wanted = None if exits is None else dict(exits)
         self.pairs: dict[str, str] = {}
-        self.soft_targets, self.temperature, self.weight = soft_targets, temperature, weight
-        self.scale = temperature**2 if scale else 1.0
+        self.soft_targets, self.temperature = soft_targets, temperature
+        self.student_weight = student_weight
+        self.scale = temperature**2 if scale_by_t2 else 1.0
         self.features, self.feature_weight = features, feature_weight
         self.folder = None if cache is None else Path(cache).expanduser()
         self.cache: Cache | None = None
@@ -172,7 +175,7 @@ class Distilled(ReidModule):
             f"{name}_cross_entropy": F.cross_entropy(ours.logits[name], batch["label"])
             for name in self.heads
         }
-        losses = {name: self.weight * value for name, value in own.items()}
+        losses = {name: self.student_weight * value for name, value in own.items()}
         for exit, of in self.pairs.items():
             if self.soft_targets:
                 soft = soft_cross_entropy(ours.logits[exit], theirs.logits[of], self.temperature)

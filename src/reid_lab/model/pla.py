@@ -25,8 +25,8 @@ class PLA(TriNetRecipe):
 
     Exit: `embedding`, the concatenated outputs of the heads (section 3.1).
 
-    Trains with one setting (`weight`, `margin`, `k`, `p`), or the holistic schedule of section 3.3
-    where `k` is a list; the search callback changes all four.
+    Trains with one setting (`triplet_weight`, `margin`, `k`, `p`), or the holistic schedule of
+    section 3.3 where `k` is a list; the search callback changes all four.
 
     Args:
         backbone: network with named stages.
@@ -39,7 +39,7 @@ class PLA(TriNetRecipe):
             classifier learns more slowly. `bn`: batch norm; `bn_relu`: with
             ReLU, as in the multi-branch networks that the paper compares with. `neck`: batch norm
             without a shift in front of the classifier; the triplet head stays bare.
-        weight: lambda of equation 5, the weight of the triplet loss.
+        triplet_weight: lambda of equation 5, the weight of the triplet loss.
         margin, p: see `GeneralisedBatchHard`.
         k: see `GeneralisedBatchHard`; a list of k: one after the other, in equal parts of the
             training.
@@ -54,6 +54,7 @@ class PLA(TriNetRecipe):
 
     exit_names = ("embedding",)
     unstated = {"pool": "max", "head": "bare"}
+    renamed = {"weight": "triplet_weight"}
     loss: GeneralisedBatchHard
 
     def __init__(
@@ -64,7 +65,7 @@ class PLA(TriNetRecipe):
         dim: Units = 2048,
         pool: Literal["max", "avg", "both"] = "max",
         head: Literal["bare", "bn", "bn_relu", "neck"] = "bn",
-        weight: NonNegative = 1.0,
+        triplet_weight: NonNegative = 1.0,
         margin: Margin = 0.0,
         k: Count | Sequence[Count] = 1,
         p: Count = 1,
@@ -85,7 +86,7 @@ class PLA(TriNetRecipe):
         self.heads = nn.ModuleDict({name: make_head(head, name, channels, width) for name in names})
         if "cross_entropy" in names:
             self.classifier = nn.Linear(width, required(identities), bias=head != "neck")
-        self.weight, self.decay_from = weight, decay_from
+        self.triplet_weight, self.decay_from = triplet_weight, decay_from
         self.started = 0  # step at which this phase began
 
     @property
@@ -104,11 +105,11 @@ class PLA(TriNetRecipe):
     @property
     def fixed(self) -> dict[str, float]:
         """Settings that a search keeps fixed: lambda, if it would scale the whole loss."""
-        return {} if "cross_entropy" in self.heads else {"weight": 1.0}
+        return {} if "cross_entropy" in self.heads else {"triplet_weight": 1.0}
 
     def begin(self, setting: Setting, start: int, length: int) -> None:
         """Apply a setting, and run the schedule from step `start` on, over `length` steps."""
-        self.weight, self.loss.margin, self.loss.k, self.loss.p = setting
+        self.triplet_weight, self.loss.margin, self.loss.k, self.loss.p = setting
         self.ks = (setting.k,)
         self.started, self.t0, self.t1 = start, self.decay_from * length, length
 
@@ -135,7 +136,7 @@ class PLA(TriNetRecipe):
         if "triplet" in self.heads:
             self.loss.k = self._k()
             rows = self._parts(outputs.exits["embedding"])["triplet"]
-            losses["triplet"] = self.weight * self.loss(*self.gather(rows, batch["pid"]))
+            losses["triplet"] = self.triplet_weight * self.loss(*self.gather(rows, batch["pid"]))
         return losses
 
     def _parts(self, embedding: Tensor) -> dict[str, Tensor]:

@@ -171,7 +171,7 @@ def build(cfg: DictConfig, checkpoint: Path | None = None, device_name: str = "a
         model, size = build_model(cfg, PEOPLE), (height, width)
     precision = _precision(cfg.trainer.precision, device)
     model = precision.convert_module(model.eval().to(device))  # type: ignore[assignment]
-    return Measured(model, size, cfg.dataset.transforms.views, device, precision)
+    return Measured(model, size, cfg.dataset.transforms.test_views, device, precision)
 
 
 def _precision(name: Any, device: torch.device) -> Precision:

@@ -25,8 +25,8 @@ from reid_lab.config.cards import changed_backbones, give_card
 from reid_lab.config.from_checkpoint import (
     LoadedCheckpoint,
     take_weights,
+    use_trained_crop,
     use_trained_size,
-    use_trained_view,
 )
 from reid_lab.config.make import make
 from reid_lab.config.optimisers import check_optimisers
@@ -222,9 +222,9 @@ def _prepare(cfg: DictConfig, progress: Progress) -> Prepared:
 
 
 def _use_trained_images(cfg: DictConfig, state: dict[str, Any], data: ReidDataModule) -> list[str]:
-    """Set the size and view of images to those of a checkpoint's training; notes on changes."""
+    """Set the size and crop of images to those of a checkpoint's training; notes on changes."""
     given = given_overrides()
-    uses = (use_trained_size, use_trained_view) if cfg.task == "test" else (use_trained_view,)
+    uses = (use_trained_size, use_trained_crop) if cfg.task == "test" else (use_trained_crop,)
     notes = [note for use in uses if (note := use(cfg, state, given))]
     data.transforms = make(cfg, "dataset.transforms")
     return notes

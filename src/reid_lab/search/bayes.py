@@ -44,7 +44,8 @@ class Surrogate:
         if len(known) < 2:
             raise ValueError(
                 f"{len(known)} of {len(settings)} explorations have a finite loss; a Gaussian "
-                "process needs two or more: lower model.lr, or the ranges of weight and margin"
+                "process needs two or more: lower model.lr, or the ranges of triplet_weight "
+                "and margin"
             )
         limits = torch.tensor(astuple(ranges), dtype=torch.float64)  # (4, 2)
         self._varied = limits[:, 0] < limits[:, 1]

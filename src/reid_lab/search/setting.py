@@ -9,9 +9,10 @@ import numpy as np
 
 
 class Setting(NamedTuple):
-    """A setting (PLA, section 3.3): `weight` is lambda of equation 5, the rest of equation 3."""
+    """A setting (PLA, section 3.3): `triplet_weight` is lambda of equation 5, the rest of
+    equation 3."""
 
-    weight: float
+    triplet_weight: float
     margin: float
     k: int
     p: int
@@ -33,7 +34,7 @@ class Ranges:
         ValueError: the lowest value is above the highest.
     """
 
-    weight: tuple[float, float] = (0.0, 2.0)
+    triplet_weight: tuple[float, float] = (0.0, 2.0)
     margin: tuple[float, float] = (-0.1, 0.3)
     k: tuple[int, int] = (1, 8)
     p: tuple[int, int] = (1, 16)
@@ -47,7 +48,7 @@ class Ranges:
         """Draw settings uniformly; `k` and `p` are integers."""
         return [
             Setting(
-                float(rng.uniform(*self.weight)),
+                float(rng.uniform(*self.triplet_weight)),
                 float(rng.uniform(*self.margin)),
                 int(rng.integers(*self.k, endpoint=True)),
                 int(rng.integers(*self.p, endpoint=True)),

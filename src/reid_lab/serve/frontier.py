@@ -47,7 +47,7 @@ def _check(run: Path, rows: list[ExitRow], manifest: Manifest) -> None:
     if views := max(row.views for row in rows) - 1:
         raise UserError(
             f"{run} was tested with {views + 1} views of an image, the service embeds one: test "
-            "it with dataset.transforms.views=1"
+            "it with dataset.transforms.test_views=1"
         )
     ours = {e.name: e.mul_adds for e in manifest.exits}
     for row in rows:

@@ -217,7 +217,8 @@ def test_the_config_gives_the_parts_their_folders(composed: Compose, tmp_path: P
 
 def test_jlmls_second_step_is_on_all_of_two_data_sets(composed: Compose) -> None:
     for test in ("viper", "grid"):
-        cfg = composed("+experiment=jlml_joint", f"dataset.reader.test={test}", "dataset.root=/r")
+        joint = ("+experiment=jlml_market", "dataset=joint_whole")
+        cfg = composed(*joint, f"dataset.reader.test={test}", "dataset.root=/r")
         reader = cfg.dataset.reader
         assert reader.train_on == {
             "cuhk03_np": "whole",
