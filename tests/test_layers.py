@@ -98,6 +98,11 @@ def test_imports_come_from_the_left(layer: str) -> None:
         assert ours <= allowed, f"{path} imports {ours - allowed}"
 
 
+def test_the_package_does_not_name_the_studies() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert "experiments/" not in path.read_text(encoding="utf-8"), path
+
+
 @pytest.mark.parametrize("layer", PLAIN)
 def test_plain_packages_know_neither_lightning_nor_hydra(layer: str) -> None:
     for path in (PACKAGE / layer).rglob("*.py"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.conftest import Compose
 from tests.methods import offered
 from tests.recipes import RECIPES
 
+ROOT = Path(__file__).parents[2]
 # what no package implements: third-party classes, and compositions of the others
 WITHOUT_PACKAGE = {"trainer", "logger", "experiment", "sweep"}
 # scratch for a plain Python user, who may have no network; the papers start from ImageNet.
@@ -128,6 +131,19 @@ def test_a_job_of_table_1(composed: Compose) -> None:
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml")))
 def test_printed_commands_say_where_the_data_is(name: str) -> None:
-    text = (conf_dir() / "sweep" / f"{name}.yaml").read_text()
+    text = (conf_dir() / "sweep" / f"{name}.yaml").read_text().replace("\\\n#", "")
     commands = [line for line in text.splitlines() if "python -m reid_lab -m" in line]
     assert all("dataset.root=" in line or "synthetic" in line for line in commands)
+
+
+@pytest.mark.parametrize("group", ["experiment", "sweep"])
+def test_headers_have_a_command(group: str) -> None:
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        first, *lines = path.read_text(encoding="utf-8").splitlines()
+        header = list(takewhile(lambda line: line.startswith("#"), lines))
+        plus = "-m .*" * (group == "sweep")
+        command = re.compile(rf"# +python -m reid_lab {plus}.*\+{group}={path.stem}( |$)")
+        assert first == "# @package _global_" and max(map(len, header)) <= 120, path
+        assert any(map(command.match, header)), path
+        studies = re.findall(r"experiments/(\w+)", " ".join(header))
+        assert all((ROOT / "experiments" / study / "README.md").is_file() for study in studies)

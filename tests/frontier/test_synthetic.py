@@ -40,7 +40,8 @@ class Recorder:
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.teacher is None], ids=lambda m: m.name)
 def test_experiments_exist(method: Method) -> None:
-    assert (conf_dir() / "experiment" / f"{method.name}.yaml").is_file()
+    recipe = method.words[0].removeprefix("+experiment=")
+    assert (conf_dir() / "experiment" / f"{recipe}.yaml").is_file()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -85,7 +86,7 @@ def test_methods_train_on_equally_many_images(tmp_path: Path, steps: str | None)
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_batch_sizes_are_those_of_the_recipes(method: Method) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        data = compose("config", overrides=[f"+experiment={method.name}", "name=x"]).dataset
+        data = compose("config", overrides=[*method.words, "run_dir=."]).dataset
     if method.steps:
         assert method.batch == (data.batch_size or data.p * data.k)
 
