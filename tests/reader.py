@@ -17,12 +17,16 @@ from reid_lab.dataset.synthetic import Recipe, render
 from tests.conftest import MINI, SMALL, write_jpegs
 from tests.methods import SIZE, method, on_backbone, save
 from tests.printed import OURS, typed, words_of
+from tests.recipes import model_of
 
 # what is not typed, and why
 LEFT_OUT = {
     "make demo": "installs; the reader of gallery/first_steps.md types its other line",
     "make test": "runs this",
     "pip install": "installs",
+    "weights fetch": "downloads, see tests/backbone/weights/test_wheels.py",
+    "tensorflow": "needs TensorFlow",
+    "hydra/launcher=": "starts processes, see tests/run/test_launchers.py",
     "reid-lab serve": "a server, see tests/serve",
     "export-people": "needs people of a server, see tests/serve/test_export_people.py",
     "--labels labelled": "needs people of a server, see tests/gallery/test_labels.py",
@@ -47,6 +51,8 @@ PLACEHOLDERS = {
     "runs/demo/TIME": "runs/demo/*",
     "runs/before/TIME": "runs/before/*",
     "runs/finetune/TIME": "runs/finetune/*",
+    "runs/osnet/TIME": "runs/osnet/*",
+    "multirun/TIME": "multirun/*",
     "runs/dare_market/RUN": "runs/dare_market/*",
     "runs/bot_market/RUN": "runs/bot_market/*",
     "RUN": "runs/dare_market/*",
@@ -70,7 +76,15 @@ QUICK_RUN = (
     *(f"hydra/{logs}_logging=none" for logs in ("job", "hydra")),  # they would replace pytest's
 )
 QUICK_BACKBONE = ("backbone=small", "backbone.width=4")
-QUICK_DARE = ("model.hidden=16", "model.dim=8")
+QUICK_MODEL = {
+    "dare": ("model.hidden=16", "model.dim=8"),
+    "bot": ("model.dim=8",),
+    "han": ("model.dim=8",),
+}
+QUICK_SWEEP = {  # two jobs
+    "+sweep=deep_supervision": ("seed=0",),
+    "+sweep=han_table9": ("model.hard=true", "model.channel=true"),
+}
 QUICK_COST = ("--repeats=1", "--seconds=0.01", "--batch-size=1")
 # 16 people to find, whose numbers reach the 30 of gallery/first_steps.md
 RECIPE = {**MINI, "test_identities": 16}
@@ -83,19 +97,36 @@ CAMERAS = ("door", "yard")
 
 def shortened(words: list[str]) -> list[str]:
     """The command on less data."""
-    backbone = () if any(word.startswith("backbone=") for word in words) else QUICK_BACKBONE
+    backbone = backbone_of(words)
     if words[0] == "doctor":
         return [*words, "dataset.p=auto"]
     if words[0] == "cost":
-        return [*words, *QUICK_COST, *(() if "--checkpoint" in words else QUICK_BACKBONE)]
-    if words[0] != RUN:
+        return [*words, *QUICK_COST, *(() if "--checkpoint" in words else backbone)]
+    if words[0] != RUN or {"--help", "--cfg"} & {*words}:
         return words
-    if "task=test" in words:  # the network is the checkpoint's
+    tested = "task=test" in words or "+sweep=transfer" in words
+    if tested and "ckpt_path=last" not in words:  # the network is the checkpoint's
         return [*words, *QUICK_RUN]
-    size = ("model.dim=8",) if "+experiment=finetune" in words else QUICK_DARE
-    rendered = "+experiment=demo" in words and "dataset=csv" not in words
-    people = QUICK_PEOPLE if rendered else ()
-    return [*words, *QUICK_RUN, *backbone, *size, *people]
+    recipes = [word.removeprefix("+experiment=") for word in words if word[:12] == "+experiment="]
+    size = QUICK_MODEL.get(model_of(recipes[0]) if recipes else "dare", ())
+    jobs = [more for sweep, own in QUICK_SWEEP.items() if sweep in words for more in own]
+    people = (
+        ()
+        if any(word.startswith(("dataset=", "dataset.root=")) for word in words)
+        else QUICK_PEOPLE
+    )
+    return [*words, *QUICK_RUN, *backbone, *size, *jobs, *people]
+
+
+def backbone_of(words: list[str]) -> tuple[str, ...]:
+    """Overrides for a small network, or of the one that is named without its weights."""
+    named = [word for word in words if word.startswith("backbone=")]
+    given = [word for word in words if word.lstrip("~+").startswith("backbone")]
+    if "+experiment=bot_market" in words:  # its network has a last stride
+        named = named or ["backbone=resnet50"]
+    if named and not any(word.startswith("backbone.weights=") for word in given):
+        return ("backbone.weights=null",)
+    return () if given else QUICK_BACKBONE
 
 
 class Reader:
@@ -127,7 +158,9 @@ class Reader:
         bash(between)
 
     def command(self, line: str) -> None:
-        words = words_of(line.replace("=/data/", "=data/"))
+        # a best checkpoint needs held-out people, of whom there are too few
+        line = line.replace("=/data/", "=data/").replace("/best.ckpt", "/last.ckpt")
+        words = words_of(line)
         words = [path for word in words for path in paths(word)]
         assert main(shortened(words)) == 0, line
         if words[0] == RUN and (made := [*Path().glob("runs/*/*/checkpoints/last.ckpt")]):
@@ -152,8 +185,9 @@ def bash(lines: list[str]) -> None:
 def paths(word: str) -> list[str]:
     """What a shell makes of `*`, and a reader of a placeholder."""
     for placeholder, pattern in PLACEHOLDERS.items():
-        if word.startswith(placeholder):
-            return [found(pattern)[0] + word.removeprefix(placeholder)]
+        key, equals, value = word.rpartition("=")
+        if value.startswith(placeholder) and (not equals or "/" in placeholder):
+            return [key + equals + found(pattern)[0] + value.removeprefix(placeholder)]
     return found(word) if "*" in word else [word]
 
 

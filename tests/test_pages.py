@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import reid_lab.run.run  # noqa: F401 - imported, its runs write no reports, see `without_report`
 from reid_lab.config.overrides import composed
+from tests.backbone.weights.golden import state_of
+from tests.backbone.weights.test_mobilenet import slim_arrays
 from tests.export.conftest import operators_once  # noqa: F401
 from tests.printed import blocks, typed
 from tests.reader import INSTEAD, LEFT_OUT, Reader, prepare
@@ -28,6 +32,14 @@ PAGES = {
     "docs/concepts/exits.md": "",
     "docs/concepts/budgets.md": "reid-lab export --checkpoint last.ckpt --out exported",
     "docs/own_images.md": "",
+    "docs/training.md": """
+        python -m reid_lab +experiment=demo
+        cp last.ckpt a.ckpt
+        cp last.ckpt b.ckpt
+        ln -s market1501 data/cuhk03_np
+    """,
+    "docs/networks.md": "",
+    "docs/weights.md": "",
     "docs/doctor.md": "",
     "docs/cost.md": "",
     "docs/embed.md": "",
@@ -84,6 +96,8 @@ def reader(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 @pytest.mark.usefixtures("operators_once", "undrawn")
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_prints_can_be_typed(page: str, reader: Reader) -> None:
+    if page == "docs/weights.md":
+        write_weights()
     reader.type(PAGES[page])
     found = list(blocks((ROOT / page).read_text("utf-8")))
     for block in found:
@@ -94,6 +108,14 @@ def test_what_a_page_prints_can_be_typed(page: str, reader: Reader) -> None:
             reader.type(block.text)
         elif block.language == "python":
             reader.python(block.text)
+
+
+def write_weights() -> None:
+    """Files of other toolboxes."""
+    osnet = {"state_dict": state_of("torchreid_osnet_x0_25"), "epoch": 60, "rank1": 0.943}
+    torch.save(osnet, "osnet_x0_25_market.pth.tar")
+    torch.save({"model": state_of("fastreid_r50")}, "market_bot_R50.pth")
+    np.savez("mobilenet_v1_0.25_128.npz", **slim_arrays(0.25))
 
 
 def test_the_demos_people_are_where_the_pages_say() -> None:

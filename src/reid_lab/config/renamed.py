@@ -50,11 +50,11 @@ REMOVED = {
         "lomo_synthetic": "+experiment=lomo_market dataset=synthetic",
         "mobilenet05_market": "+experiment=mobilenet_market backbone.alpha=0.5",
         "mobilenet075_market": "+experiment=mobilenet_market backbone.alpha=0.75",
-        "pla_market_holistic": "+experiment=pla_market_fixed 'model.k=[8,1]'",
+        "pla_market_holistic": "+experiment=pla_market_fixed 'model.k=[${dataset.k},1]'",
         "pla_synthetic_cross_entropy": (
             "+experiment=pla_synthetic_fixed model.objective=cross_entropy"
         ),
-        "pla_synthetic_holistic": "+experiment=pla_synthetic_fixed 'model.k=[4,1]'",
+        "pla_synthetic_holistic": "+experiment=pla_synthetic_fixed 'model.k=[${dataset.k},1]'",
         "pla_synthetic_random": "+experiment=pla_synthetic callbacks.progressive.choose=random",
         "pla_synthetic_rounds": (
             "+experiment=pla_synthetic callbacks.progressive.choose=random "
