@@ -31,7 +31,7 @@ from reid_lab.model import METHODS
 from reid_lab.types import steps_of
 from tests.conftest import Compose
 
-RENAMED = (Transforms, ProgressiveSearch, *METHODS.values())
+RENAMED: tuple[Any, ...] = (Transforms, ProgressiveSearch, *METHODS.values())
 
 
 @pytest.mark.parametrize(
