@@ -17,8 +17,6 @@ from reid_lab.gallery.flat import Flat, Found
 from reid_lab.gallery.index import Approximate, Index, build, fits
 from reid_lab.gallery_format.card import INDEX, GalleryError, check_inside
 from reid_lab.gallery_format.rows import UNKNOWN, GalleryRows, check_crc32, mapped
-from reid_lab.openset.thresholds import thresholds_of_kind
-from reid_lab.openset.verdicts import GalleryVerdict, verdicts
 from reid_lab.retrieval.embeddings import Ids
 
 __all__ = ["UNKNOWN", "SavedGallery"]
@@ -93,12 +91,6 @@ class SavedGallery(GalleryRows):
         part = Flat(self.checked[rows], self.card.metric, self.unit_rows)
         distances, found = part.search(query, k)
         return distances, rows[found]
-
-    def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
-        """Verdict on each query (Q, D) at a false-accept rate; see openset/verdicts.py."""
-        return verdicts(
-            self, query, thresholds_of_kind(self.card.accept_thresholds, self.folder), rate, where
-        )
 
     @cached_property
     def index(self) -> Index:

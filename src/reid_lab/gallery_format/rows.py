@@ -33,6 +33,8 @@ from reid_lab.gallery_format.card import (
     GalleryError,
     check_inside,
 )
+from reid_lab.openset.thresholds import thresholds_of_kind
+from reid_lab.openset.verdicts import GalleryVerdict, verdicts
 from reid_lab.output import arguments
 from reid_lab.vectors.rows import comparable_rows
 
@@ -156,6 +158,25 @@ class GalleryRows:
         """
         check_embeddings(self.folder / self.card.file(EMBEDDINGS), self.card, self.embeddings)
         return self.embeddings
+
+    def search(self, query: np.ndarray, k: int, where: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """The `k` nearest rows of queries (Q, D): distances and rows, (Q, k) each."""
+        raise NotImplementedError
+
+    def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
+        """Verdict on each query (Q, D): known, unknown or ambiguous; see openset/verdicts.py.
+
+        Args:
+            query: (Q, D).
+            rate: false-accept rate; the threshold is that of the largest fitted rate that is not
+                above it (`reid-lab gallery calibrate`).
+            where: filter, as of `search`.
+
+        Raises:
+            UserError: no threshold for that rate; the message lists the available ones.
+        """
+        thresholds = thresholds_of_kind(self.card.accept_thresholds, self.folder)
+        return verdicts(self, query, thresholds, rate, where)
 
     def query_exit(self, exit: str | None, judged: bool = False) -> str:
         """The exit at which queries are embedded: the gallery's, or `exit` if it may be another.

@@ -20,8 +20,7 @@ import numpy as np
 from reid_lab.gallery_format.card import Card, GalleryError
 from reid_lab.gallery_format.rows import GalleryRows
 from reid_lab.gallery_format.writer import RowWriter, locked, remove_where
-from reid_lab.openset.thresholds import accept_thresholds_at, thresholds_of_kind
-from reid_lab.openset.verdicts import GalleryVerdict, verdicts
+from reid_lab.openset.thresholds import accept_thresholds_at
 from reid_lab.runtime.manifest import ExportError, Manifest
 from reid_lab.vectors.rows import comparable_rows, unit_rows
 from reid_lab.vectors.search import squared_distances
@@ -110,22 +109,6 @@ class Gallery(GalleryRows):
         found = np.take_along_axis(squared, nearest, 1).clip(min=0)
         rows = nearest if which is None else which[nearest]
         return (found / 2 if cosine else np.sqrt(found)).astype(np.float32), rows
-
-    def verdicts(self, query: np.ndarray, rate: float, where: str = "") -> list[GalleryVerdict]:
-        """Verdict on each query (Q, D): known, unknown or ambiguous.
-
-        Args:
-            query: (Q, D).
-            rate: false-accept rate that the gallery has a threshold for
-                (`reid-lab gallery calibrate`).
-            where: filter, as of `search`.
-
-        Raises:
-            UserError: no threshold for that rate; the message lists the available ones.
-        """
-        return verdicts(
-            self, query, thresholds_of_kind(self.card.accept_thresholds, self.folder), rate, where
-        )
 
     def add(
         self,
