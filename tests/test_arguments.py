@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pickle
+import re
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +33,7 @@ from reid_lab.gallery import (
     search_gallery,
     upgrade_gallery,
 )
+from reid_lab.optional import MissingPackageError, load
 from reid_lab.output import arguments
 from reid_lab.profiling.measure import measure_costs
 from reid_lab.profiling.suggest import suggest_exits
@@ -302,3 +306,44 @@ def test_another_type_is_one_message(call: Callable[[], object], message: str) -
     with pytest.raises(UserError, match=message) as error:
         call()
     assert "--" not in str(error.value) and "\n" not in str(error.value)
+
+
+PACKAGE = Path(reid_lab.__file__).parent
+# words of runs and commands: their errors are of nobody who calls a function
+OF_COMMANDS = {"cli", "config", "backbone", "__main__.py"}
+
+
+def options_in(call: ast.Call) -> list[str]:
+    """The texts of an error's message that name an option, unless in a whole command."""
+    parts = [n.value for n in ast.walk(call) if isinstance(n, ast.Constant)]
+    texts = [part for part in parts if isinstance(part, str)]
+    if "reid-lab " in "".join(texts) or "python -m " in "".join(texts):
+        return []
+    return [text for text in texts if re.search(r"(?<![\w-])--[a-z]", text)]
+
+
+def test_errors_of_functions_name_no_options() -> None:
+    """What a command says instead is the second text of `with_options`."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE)
+        if place.parts[0] in OF_COMMANDS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
+                for text in options_in(node):
+                    found[place.as_posix(), text] = ast.unparse(node.func)
+    # answers to requests: the operator of the service has started `reid-lab serve`
+    answers = ("RequestError", "BusyError")
+    assert {where: kind for where, kind in found.items() if kind not in answers} == {}
+    call = ast.parse('UserError(f"{x}: give --uri {y}")').body[0]
+    assert isinstance(call, ast.Expr) and isinstance(call.value, ast.Call)
+    assert options_in(call.value) == [": give --uri "]
+
+
+def test_a_missing_package_names_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingPackageError, match="^int8=True needs nncf, .*: pip") as error:
+        load("nncf", "int8=True", "--int8")
+    assert error.value.command_text.startswith("--int8 needs nncf, ")
+    assert error.value.fix == "pip install nncf"

@@ -21,11 +21,12 @@ class MissingPackageError(UserError):
     fix = ""
 
 
-def load(package: str, user: str) -> Any:
+def load(package: str, user: str, option: str = "") -> Any:
     """Import and return the module `package`.
 
     Args:
         user: the feature that needs the package, for the error message.
+        option: the same for the message of a command, if it differs.
 
     Raises:
         MissingPackageError: the package cannot be imported.
@@ -34,8 +35,9 @@ def load(package: str, user: str) -> Any:
         return import_module(package)
     except ImportError as error:
         fix = f"pip install {DISTRIBUTIONS.get(package, package)}"
-        message = f"{user} needs {package}, which cannot be imported ({error}): {fix}"
-        missing = MissingPackageError(message)
+        why = f"needs {package}, which cannot be imported ({error}): {fix}"
+        missing = MissingPackageError(f"{user} {why}")
+        missing.command_text = f"{option or user} {why}"
         missing.fix = fix
         raise missing from error
 

@@ -81,8 +81,9 @@ def test_without_a_range_each_stage_has_its_own_cost() -> None:
 
 
 def test_a_range_below_the_first_stage_is_refused() -> None:
-    with pytest.raises(UserError, match="--budget-ms ends at 0.5 ms, the first stage costs 1"):
+    with pytest.raises(UserError, match="budgets end at 0.5 ms, the first stage costs 1") as error:
         stage_worths([0.1, 0.2, 0.3], suggest.Budgets("latency", 0.1, 0.5))
+    assert error.value.command_text.startswith("--budget-ms ends at 0.5 ms, ")
 
 
 def test_features_are_the_pooled_maps_of_each_stage() -> None:

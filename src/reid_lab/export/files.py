@@ -47,7 +47,7 @@ def write_openvino(folder: Path, source: Path, manifest: Manifest) -> Manifest:
     INT8 stays INT8: OpenVINO runs a graph in QDQ form with its INT8 kernels. Such an export has
     stages only, see `Manifest.chained`.
     """
-    openvino = load("openvino", "--to openvino")
+    openvino = load("openvino", "to=openvino", "--to openvino")
     original = Manifest.read(source)
     stages = tuple(
         replace(stage, file=str(Path(stage.file).with_suffix(".xml").as_posix()))

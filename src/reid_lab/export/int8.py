@@ -59,7 +59,7 @@ def quantised(graph: onnx.ModelProto, pixels: Iterable[np.ndarray], room: Path) 
 def load_nncf() -> Any:
     """Import NNCF, without its usage statistics, which are sent by default."""
     with patch.dict(os.environ, {"CI": "true"}):  # where it sends none
-        return load("nncf", "--int8")
+        return load("nncf", "int8=True", "--int8")
 
 
 def folded(graph: onnx.ModelProto, room: Path) -> onnx.ModelProto:

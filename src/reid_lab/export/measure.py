@@ -12,6 +12,7 @@ import torch
 
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import Images
+from reid_lab.errors import with_options
 from reid_lab.model import ReidModule
 from reid_lab.results.rows.accuracy import ExitRow
 from reid_lab.retrieval import Embeddings, Exit, Ids, evaluate
@@ -67,11 +68,13 @@ def check_differences(
     far = {n: gap["relative"] for n, gap in found.items() if not gap["relative"] <= tolerance}
     if far:
         listed = ", ".join(f"{name} {gap:.2g}" for name, gap in far.items())
-        raise ExportError(
-            f"{what}'s embeddings differ from PyTorch's by more than --tolerance "
+        texts = [
+            f"{what}'s embeddings differ from PyTorch's by more than {given} "
             f"{tolerance:g} of their largest value: {listed}. Nothing was written; raise it only "
             "if the accuracies agree"
-        )
+            for given in ("tolerance", "--tolerance")
+        ]
+        raise with_options(ExportError(texts[0]), texts[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +142,12 @@ def check_accuracies(
         if not abs(value - found[name][metric]) <= tolerance  # NaN is far
     ]
     if far:
-        raise ExportError(
+        texts = [
             f"{what} ranks the test split otherwise than PyTorch, by more than "
-            f"--map-tolerance {tolerance:g}: {'; '.join(far)}. Nothing was written"
-        )
+            f"{given} {tolerance:g}: {'; '.join(far)}. Nothing was written"
+            for given in ("map_tolerance", "--map-tolerance")
+        ]
+        raise with_options(ExportError(texts[0]), texts[1])
 
 
 def speed_ratio(model: Model, than: Model, images: int) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from reid_lab.errors import first_line
+from reid_lab.errors import first_line, with_options
 from reid_lab.export.parts import Part
 from reid_lab.runtime.engines import FACTS
 from reid_lab.runtime.manifest import ExportError
@@ -29,10 +29,11 @@ def write_script(part: Part, path: Path, facts: Mapping[str, str]) -> None:
             traced = torch.jit.trace(part.module, part.given, check_trace=False)
             frozen = torch.jit.freeze(traced)
     except Exception as error:  # the tracer's have no common base
-        raise ExportError(
+        text = (
             f"the network cannot be traced as TorchScript ({first_line(error)}): leave torchscript "
-            "out of --to"
-        ) from error
+            "out of"
+        )
+        raise with_options(ExportError(f"{text} to"), f"{text} --to") from error
     with _quiet():
         torch.jit.save(frozen, str(path), _extra_files={FACTS: json.dumps(dict(facts))})
 

@@ -9,7 +9,7 @@ from zipfile import ZipFile, ZipInfo
 
 from torch import Tensor, nn
 
-from reid_lab.errors import first_line
+from reid_lab.errors import first_line, with_options
 from reid_lab.export.parts import Part
 from reid_lab.export.trace import Exportable, Network, silenced
 from reid_lab.optional import load
@@ -39,13 +39,14 @@ def write_tflite_part(network: Network, part: Part, path: Path, facts: Mapping[s
         ExportError: litert-torch cannot convert it.
     """
     with silenced():
-        converter = load("litert_torch", "--to tflite")
+        converter = load("litert_torch", "to=tflite", "--to tflite")
         try:
             converter.convert(Convertible(network, part).eval(), part.given).export(str(path))
         except Exception as error:  # the converter's have no common base
-            raise ExportError(
+            text = (
                 f"the network cannot be converted to TFLite ({type(error).__name__}: "
-                f"{first_line(error)}): leave tflite out of --to"
-            ) from error
+                f"{first_line(error)}): leave tflite out of"
+            )
+            raise with_options(ExportError(f"{text} to"), f"{text} --to") from error
     with ZipFile(path, "a") as archive:
         archive.writestr(ZipInfo(FACTS_FILE), json.dumps(dict(facts)))

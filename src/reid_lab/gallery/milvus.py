@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_lab.errors import UserError, first, first_line
+from reid_lab.errors import UserError, first, first_line, with_options
 from reid_lab.gallery import milvus_filter
 from reid_lab.gallery.vectors import Columns, NearestImages
 from reid_lab.gallery_format import conditions
@@ -74,11 +74,13 @@ class MilvusStore:
             with reasons:
                 return pymilvus.MilvusClient(uri, token=token)
         except Exception as error:  # pymilvus, grpc and sqlite have no common base
-            raise UserError(
+            text = (
                 f"Milvus at {uri} cannot be opened ({first_line(reasons.last or error)}): give a "
                 "file that ends in .db, or the address of a server that runs, http://host:19530, "
-                "and its --token if it wants one"
-            ) from error
+                "and its"
+            )
+            end = "token if it wants one"
+            raise with_options(UserError(f"{text} {end}"), f"{text} --{end}") from error
 
     @staticmethod
     def open(client: Any, name: str) -> MilvusStore:
@@ -261,10 +263,12 @@ class MilvusStore:
                 listed = ", ".join(fields)
                 raise conditions.ConditionError(f"unknown column {c.column!r}; available: {listed}")
             if not self._keyed and c.operator not in ("=", "!="):
-                raise conditions.ConditionError(
+                text = (
                     f"{c.column}{c.operator}{c.value}: the collection {self.name!r} was made by an "
-                    "earlier version, which knew = and != alone: load the gallery into a new one "
-                    "(--collection)"
+                    "earlier version, which knew = and != alone: load the gallery into another"
+                )
+                raise with_options(
+                    conditions.ConditionError(f"{text} collection"), f"{text} --collection"
                 )
             field = fields[c.column]
             key = _key(field) if self._keyed else ""
@@ -295,9 +299,10 @@ def check_there(file: Path) -> None:
     beside = sorted(path.name for path in folder.glob("*.db") if path != file.absolute())
     there = f"{folder} has {', '.join(first(beside)) or 'no file .db'}"
     there = there if folder.is_dir() else f"{folder} does not exist"
-    raise GalleryError(
-        f"no Milvus file {file}: {there}. Correct --uri, or fill a new file: reid-lab gallery load "
-        f"GALLERY --uri {file}"
+    text = f"no Milvus file {file}: {there}. Correct"
+    raise with_options(
+        GalleryError(f"{text} uri, or fill a new file by load_milvus(gallery, {str(file)!r})"),
+        f"{text} --uri, or fill a new file: reid-lab gallery load GALLERY --uri {file}",
     )
 
 

@@ -192,10 +192,10 @@ def rows_of(read: EmbeddedImages, file: Path, exit: str, metric: str) -> np.ndar
     """
     check_pooled(read.pooled, file, metric)
     if exit not in read.exits:
-        raise UserError(
-            f"{escaped(file)} has no exit {exit!r}; available: {', '.join(read.exits)}: embed with "
-            f"--exit {exit}"
+        text = (
+            f"{escaped(file)} has no exit {exit!r}; available: {', '.join(read.exits)}: embed with"
         )
+        raise with_options(UserError(f"{text} exits=[{exit!r}]"), f"{text} --exit {exit}")
     return read.exits[exit]
 
 
@@ -211,9 +211,13 @@ def check_pooled(pooled: str, file: Path, metric: str) -> None:
         UserError: they were pooled for another one.
     """
     if pooled not in ("", metric):
-        raise UserError(
+        text = (
             f"{escaped(file)} has tracklets that were pooled for {pooled} distances, these are "
-            f"{metric}: embed the images again with --pool tracklet --metric {metric}"
+            f"{metric}: embed the images again with"
+        )
+        raise with_options(
+            UserError(f"{text} pool=True, metric={metric!r}"),
+            f"{text} --pool tracklet --metric {metric}",
         )
 
 

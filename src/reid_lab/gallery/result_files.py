@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.files.atomic import replacing, valid_text, write_text
 from reid_lab.files.outputs import check_writable
 from reid_lab.gallery.results import GalleryMatch, SearchResult
@@ -27,9 +27,11 @@ def check_out(path: Path, endings: Sequence[str] = ENDINGS) -> None:
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     if path.suffix.lower() not in endings:
-        raise UserError(f"--out {path}: the name must end in {', '.join(endings)}")
+        text = f"{path}: the name must end in {', '.join(endings)}"
+        raise with_options(UserError(text), f"--out {text}")
     if path.is_dir():
-        raise UserError(f"--out {path} is a folder: give the name of a file")
+        text = f"{path} is a folder: give the name of a file"
+        raise with_options(UserError(text), f"--out {text}")
     check_writable(path)
     if path.suffix.lower() == ".parquet":
         load("pyarrow", "writing .parquet")

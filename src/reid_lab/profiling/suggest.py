@@ -37,7 +37,7 @@ from reid_lab.cost.machine import find_device
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.loading import ROLES
 from reid_lab.dataset.transforms import normalise
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.gallery.embedder import Embedder
 from reid_lab.output import arguments
 from reid_lab.output.arguments import texts
@@ -155,10 +155,11 @@ def _backbone(cfg: DictConfig, checkpoint: Path | None) -> Backbone:
         return made
     backbone = getattr(Embedder.load(checkpoint, device="cpu").model, "backbone", None)
     if not isinstance(backbone, Backbone):
-        raise UserError(
+        text = (
             f"{checkpoint}: its method has no backbone with stages: give a run of dare, "
-            "bot, pla or classifier, or a config without --checkpoint"
+            "bot, pla or classifier, or a config without"
         )
+        raise with_options(UserError(f"{text} checkpoint"), f"{text} --checkpoint")
     return backbone
 
 
@@ -299,9 +300,12 @@ class Budgets:
             UserError: not by the highest budget.
         """
         if self.high < first:
-            raise UserError(
-                f"--budget-{self.unit.lower()} ends at {self.high:,g} {self.unit}, the first "
-                f"stage costs {first:,.4g}: give a higher budget, or a smaller backbone"
+            text = (
+                f"{self.high:,g} {self.unit}, the first stage costs {first:,.4g}: give a higher "
+                "budget, or a smaller backbone"
+            )
+            raise with_options(
+                UserError(f"budgets end at {text}"), f"--budget-{self.unit.lower()} ends at {text}"
             )
 
 
