@@ -48,6 +48,17 @@ def test_seeds_are_pooled_at_any_depth(tmp_path: Path) -> None:
     assert len(of(points, "hsv", "reference")) == 1
 
 
+def test_seeds_with_keys_of_before_are_pooled_with_those_of_today(tmp_path: Path) -> None:
+    for seed, (crop, weight) in enumerate((("view", "weight"), ("test_crop", "triplet_weight"))):
+        config = make_run(tmp_path / str(seed), seed=seed) / "config.yaml"
+        model = f"model: {{_target_: reid_lab.model.PLA, {weight}: 0.5, "
+        text = config.read_text().replace("model: {", model)
+        config.write_text(text.replace("recipe: ", f"transforms: {{{crop}: whole}}, recipe: "))
+    points, notes = gather([tmp_path])
+    (early,) = of(points, "early")
+    assert (early.method, early.seeds, notes) == ("two", "0 1", [])
+
+
 def test_intervals_are_of_a_seed_and_older_runs_have_none(tmp_path: Path) -> None:
     line = {"margin": [(10e6, 0.5), (20e6, 0.7)]}
     for seed, low in enumerate((0.3, 0.4)):
