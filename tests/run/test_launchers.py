@@ -157,7 +157,7 @@ def test_a_pool_that_breaks_before_any_job_says_what_is_missing(tmp_path: Path) 
 def test_a_deadline_ends_a_job_and_ctrl_c_the_sweep(
     monkeypatch: pytest.MonkeyPatch, code: int, mode: RunMode, raised: type[BaseException]
 ) -> None:
-    def run(cfg: object) -> None:
+    def run(cfg: object, outcome: object) -> None:
         raise Interrupted(code, "resume it")
 
     monkeypatch.setattr("reid_lab.run.run.run", run)

@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 from reid_lab.errors import UserError
 from reid_lab.run import processes, run
 from reid_lab.run.messages import command_of
+from reid_lab.run.outcome import Outcome
 
 WORDS = (
     "python -m reid_lab +experiment=demo 'model.exits=[a, b]' hydra.run.dir=runs/x ckpt_path=last"
@@ -68,7 +69,7 @@ def test_notes_are_shown_unless_the_application_does(
     capsys: pytest.CaptureFixture[str],
     configured: bool,
 ) -> None:
-    def noted(cfg: DictConfig, progress: run.Progress) -> dict[str, float]:
+    def noted(cfg: DictConfig, progress: run.Progress, outcome: Outcome) -> dict[str, float]:
         run.log.info("p=auto")
         run.log.warning("counts differ")
         run.log.debug("not shown")

@@ -52,7 +52,7 @@ class Ids:
             raise UserError(f"paths has the shape {self.paths.shape}: give one path per image")
         if self.boxes is not None:
             boxes = np.asarray(self.boxes)
-            if boxes.ndim != 2 or boxes.shape[1] != 4:
+            if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
                 raise UserError(f"boxes has the shape {boxes.shape}: give (N, 4), one per image")
             object.__setattr__(self, "boxes", boxes)
         columns = ("pids", "camids", "paths", "tracks", "boxes")
