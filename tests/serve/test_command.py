@@ -15,6 +15,7 @@ import torch
 pytest.importorskip("fastapi")
 pytest.importorskip("onnxruntime")
 
+from reid_lab.cli import serve as command
 from reid_lab.cli.serve import describe, gain, work
 from reid_lab.errors import UserError
 from reid_lab.runtime.gallery import Gallery
@@ -250,6 +251,17 @@ def test_an_address_in_use(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot listen at no.such.host.invalid"):
         listening_at("no.such.host.invalid", 80)
     assert isinstance(first, socket.socket)
+
+
+def test_what_a_service_logs_is_printed_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("reid_lab.serve.upgrade")
+    with command.told():
+        log.info("serving model %s", "abc")
+        log.error("upgrade failed, still serving the old model: %s", "no disk")
+        log.debug("not shown")
+    log.info("later")
+    text = "serving model abc\nupgrade failed, still serving the old model: no disk\n"
+    assert capsys.readouterr() == (text, "")
 
 
 def test_a_budget_that_saves_no_time_is_told() -> None:

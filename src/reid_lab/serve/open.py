@@ -137,7 +137,6 @@ def open_service(
         UserError: people or a run of another network, an unusable address, a host that other
             machines reach without a key, or a file of people that another service uses.
         ExportError: not an export.
-        MissingPackageError: FastAPI, uvicorn or prometheus_client is not installed.
     """
     if host not in LOCAL and not key:
         why = f"host {host} is reached from other machines"
