@@ -24,7 +24,12 @@ def test_a_line_a_value_in_the_order_of_numbers() -> None:
     points = [Swept(x, w, 0.1, 0.0) for w in ("1e-2", "1e-4", "1e-3") for x in ("10", "2", "1")]
     (ax,) = drawn(points, **LEVELS).axes
     labels = [str(line.get_label()) for line in ax.lines]
-    assert labels == ["weight 1e-4", "weight 1e-3", "weight 1e-2", "teacher"]
+    assert labels == [
+        "student_weight 1e-4",
+        "student_weight 1e-3",
+        "student_weight 1e-2",
+        "teacher",
+    ]
     assert list(ax.lines[0].get_xdata()) == [1, 2, 10]
     assert set(ax.lines[-1].get_ydata()) == {90}
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("temperature", "Rank-1 (%)")
@@ -36,7 +41,7 @@ def test_other_sweeps_are_lines_of_their_own() -> None:
     assert [str(line.get_label()) for line in ax.lines] == ["this sweep", "ResNet-50"]
     assert list(ax.lines[1].get_xdata()) == [4, 8]
     (ax,) = drawn([Swept("1", "1e-3", 0.1, 0.0)], others).axes
-    assert [str(line.get_label()) for line in ax.lines] == ["weight 1e-3", "ResNet-50"]
+    assert [str(line.get_label()) for line in ax.lines] == ["student_weight 1e-3", "ResNet-50"]
 
 
 def test_seeds_are_dots_around_their_mean() -> None:

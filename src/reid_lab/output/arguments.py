@@ -92,7 +92,7 @@ def check_network(name: str, given: Any) -> None:
     Raises:
         UserError: it has none.
     """
-    if not callable(getattr(given, "exits", None)) or not hasattr(given, "exit_names"):
+    if not hasattr(given, "exit_names"):
         how = "give a network, as of load_model(checkpoint) or reid_lab.model"
         raise UserError(f"{name} is {described(given)}: {how}")
 
