@@ -18,6 +18,7 @@ class Size:
 
 
 SIZES = {
+    "cuhk03": Size(1400, 5332, 700, 2, 0, 128),  # new protocol, detected boxes
     "market": Size(3368, 15913, 750, 6, 2798),
     "msmt17": Size(11659, 82161, 3060, 15, 0),
 }
