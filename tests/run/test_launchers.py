@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,8 +187,11 @@ def test_slurm_runs_a_sweep(tmp_path: Path, people: Path) -> None:
     table, printed = sweep_seeds(tmp_path, people, *words)
     for name in ("means.csv", "sweep_rank1.png", "sweep_mAP.png"):
         assert (table.parent / name).is_file() and f"{table.parent / name}" in printed
-    states = [path.read_text() for path in (tmp_path / "slurm/states").iterdir()]
-    assert states == ["COMPLETED", "COMPLETED"]
+    jobs = [*(tmp_path / "slurm/states").iterdir()]
+    deadline = time.monotonic() + 60  # a state is written once its process ends, after its results
+    while (states := [job.read_text() for job in jobs]) != ["COMPLETED", "COMPLETED"]:
+        assert time.monotonic() < deadline, states
+        time.sleep(0.05)
 
 
 def test_ray_runs_a_sweep(tmp_path: Path, people: Path) -> None:
