@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import pickle
 import re
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import reid_lab
 import reid_lab.budget
 import reid_lab.config
 import reid_lab.frontier
-from reid_lab import Ids, rank
+from reid_lab import AnytimeModel, Ids, rank
 from reid_lab.cli.command import attempt
 from reid_lab.doctor.examine import examine_data
 from reid_lab.errors import UserError, with_options
@@ -306,6 +308,47 @@ def test_another_type_is_one_message(call: Callable[[], object], message: str) -
     with pytest.raises(UserError, match=message) as error:
         call()
     assert "--" not in str(error.value) and "\n" not in str(error.value)
+
+
+NETWORK = method("dare")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: build_gallery(NOWHERE, NETWORK, NOWHERE), "checkpoint is of type DaRe: give a"),
+        (lambda: arguments.paths("name", [NETWORK]), "name: one is of type DaRe, give a path"),
+        (lambda: arguments.numbers("name", NETWORK), "name is of type DaRe: give a number"),
+        (lambda: arguments.check_whole("name", NETWORK), "name is of type DaRe: give a whole"),
+        (lambda: arguments.check_number("name", NETWORK, 0), "name is of type DaRe: give a number"),
+        (lambda: arguments.check_choice("name", NETWORK, ["a", "b"]), "name is of type DaRe: ch"),
+    ],
+)
+def test_a_long_value_is_told_by_its_class(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        call()
+    assert str(error.value).startswith(message)
+
+
+IMAGES = torch.zeros(1, 3, 32, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"images": None}, "images is None: give normalised images"),
+        ({"images": IMAGES.numpy()}, "images is of type ndarray: give normalised images"),
+        ({"images": IMAGES[0]}, r"images are \(3, 32, 16\) torch.float32: give normalised"),
+        ({"images": IMAGES.byte()}, r"images are \(1, 3, 32, 16\) torch.uint8: give normalised"),
+        ({"mul_adds": math.nan}, "mul_adds=nan: give a number, or math.inf for no limit"),
+        ({"mul_adds": None}, "mul_adds=None: give a number"),
+        ({"deadline_ms": "20"}, "deadline_ms='20': give a number"),
+        ({"budget": 3.0}, r"budget= needs AnytimeModel\(..., measured="),
+    ],
+)
+def test_a_network_that_stops_takes_images_and_numbers(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        AnytimeModel(NETWORK).embed(**{"images": IMAGES, **given})
 
 
 PACKAGE = Path(reid_lab.__file__).parent

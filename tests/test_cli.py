@@ -225,6 +225,22 @@ def test_what_people_type_is_answered_with_what_to_type(
     assert not list(tmp_path.iterdir()), "a refused run leaves no folder"
 
 
+@pytest.mark.parametrize("option", ["-m", "--multirun"])
+def test_a_sweep_may_be_asked_for_between_keys(
+    monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    words = ["+experiment=demo", option, "model.lr=1,2", "--cfg", "job"]
+    monkeypatch.setattr(sys, "argv", ["reid_lab", *words])
+    monkeypatch.setattr("reid_lab.__main__.raise_on_signals", lambda: None)
+    monkeypatch.setattr("logging.raiseExceptions", True)  # restored afterwards
+    seen: list[list[str]] = []
+    monkeypatch.setattr("reid_lab.__main__._job", lambda: seen.append(sys.argv[1:]))
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    assert seen == [[option, "+experiment=demo", "model.lr=1,2", "--cfg", "job"]]
+
+
 @pytest.mark.usefixtures("own_logging")
 def test_a_refused_run_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

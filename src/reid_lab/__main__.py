@@ -36,6 +36,7 @@ from reid_lab.interrupt import (
 
 register_resolvers()
 FULL = "HYDRA_FULL_ERROR"
+MULTIRUN = ("-m", "--multirun")
 USAGE = """\
 example: reid-lab run +experiment=demo model.lr=1e-4
 reid-lab run --cfg job shows the keys"""  # the form of the other commands
@@ -98,6 +99,7 @@ def _main() -> int:
     if wrong := command_of_reid_lab(words) or wrong_options(words):
         print(f"error: {wrong}\n{USAGE}", file=sys.stderr)
         return 2
+    words.sort(key=lambda word: word not in MULTIRUN)  # Hydra takes it before or after all keys
     sys.argv[1:] = words = current(words)
     try:
         with _environment("1"):  # Hydra leaves all errors to us

@@ -22,8 +22,9 @@ from reid_lab.config.choices import conf_dir
 from reid_lab.config.overrides import composed as composed_words
 from reid_lab.config.overrides import current, explain, first_value
 from reid_lab.config.paths import register_resolvers
-from reid_lab.config.renamed import EXPERIMENTS, REMOVED, SWEEPS, with_new_names
+from reid_lab.config.renamed import EXPERIMENTS, KEYS, REMOVED, SWEEPS, with_new_names
 from reid_lab.config.resume import differences
+from reid_lab.config.settings import Settings
 from reid_lab.dataset import Transforms
 from reid_lab.errors import UserError
 from reid_lab.frontier.identity import settings
@@ -233,6 +234,19 @@ def test_an_old_key_in_a_file_of_the_user_is_refused_with_the_new_name(composed:
     assert problems.keys() == {"dataset.transforms.views", "model.scale"}
     assert problems["dataset.transforms.views"].startswith("it is now test_views: rename it")
     assert problems["model.scale"].startswith("it is now scale_by_t2: rename it")
+
+
+def test_an_old_callback_in_a_file_of_the_user_is_refused_with_the_new_name(
+    composed: Compose,
+) -> None:
+    cfg = composed("+experiment=demo")
+    with open_dict(cfg):
+        cfg.callbacks.thresholds = {"identities": 50}
+        cfg.dataset.reader.companions = True
+    problems = {problem.key: problem.fix for problem in check_config(cfg, Settings)}
+    assert problems.keys() == {"callbacks.thresholds", "dataset.reader.companions"}
+    for old, fix in problems.items():
+        assert fix == f"it is now {KEYS[old]}: rename it in the file that has it"
 
 
 def test_an_old_key_in_a_sweep_of_the_user_is_refused_with_the_new_name() -> None:

@@ -402,7 +402,8 @@ def ann_and_bob(run: Run, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_metadata_is_kept_shown_and_filters(run: Run, ann_and_bob: tuple[str, ...]) -> None:
-    assert "site, time" in run("info", "g")
+    printed = run("info", "g")
+    assert "site, time" in printed and "none: metadata names people" in printed
     search = ("search", "g", *ann_and_bob, "--image", "mine/a1.jpg")
     printed = run(*search)
     assert "2026-02-01" in printed and "south" in printed and "x.jpg" in printed

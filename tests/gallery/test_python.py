@@ -177,6 +177,24 @@ def test_notes_name_arguments_and_those_of_commands_options(
     assert pickle.loads(pickle.dumps(built.note)).command_text == built.note.command_text
 
 
+@pytest.mark.parametrize("where", [["p=0"], None])
+def test_a_filter_is_a_text(people: Path, checkpoint: Path, tmp_path: Path, where: Any) -> None:
+    gallery = build_gallery(people, checkpoint, tmp_path / "g").gallery
+    for call in (
+        lambda: search_gallery(gallery, people, checkpoint, where=where),
+        lambda: remove_images(gallery, where=where),
+    ):
+        with pytest.raises(UserError, match="where is .*: give a filter as text"):
+            call()
+
+
+@pytest.mark.parametrize("query", [None, [[0.0, 1.0]]])
+def test_a_search_takes_arrays(people: Path, checkpoint: Path, tmp_path: Path, query: Any) -> None:
+    gallery = build_gallery(people, checkpoint, tmp_path / "g").gallery
+    with pytest.raises(UserError, match="give a torch tensor or a NumPy array"):
+        gallery.search(query, 1)
+
+
 def test_a_data_set_for_fiftyone(
     people: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,13 +17,14 @@ from reid_lab.cost.currency import ExitCosts
 from reid_lab.cost.latency import wait_for
 from reid_lab.cost.mul_adds import count_exits
 from reid_lab.errors import UserError
-from reid_lab.output.arguments import check_network, check_type, numbers, texts
+from reid_lab.output.arguments import check_limit, check_network, check_type, numbers, texts
 from reid_lab.retrieval.metrics import Ranking
 
 if TYPE_CHECKING:
     from reid_lab.model.base import ReidModule, State
 
-KEPT_DURATIONS = 32  # latest durations of a step, whose median is used
+IMAGES = "normalised images, a float tensor (N, 3, H, W)"
+KEPT_DURATIONS = 32  # latest durations of a step, whose 90th percentile is used
 
 
 def exit_at(budget: float, costs: Mapping[str, float]) -> str | None:
@@ -130,15 +131,22 @@ class AnytimeModel:
                 profile.
 
         Raises:
-            ValueError: a budget without `measured` costs.
+            UserError: other images, a budget that is no number, or one without `measured` costs.
         """
         start = now = time.perf_counter()
+        check_type("images", images, Tensor, IMAGES)
+        if images.ndim != 4 or not images.is_floating_point():
+            shape = f"{tuple(images.shape)} {images.dtype}"
+            raise UserError(f"images are {shape}: give {IMAGES}")
+        limits = {"deadline_ms": deadline_ms, "mul_adds": mul_adds, "budget": budget}
+        for name, limit in limits.items():
+            check_limit(name, limit)
         images = self._steps.module.cropped(images)
         costs: Mapping[str, float] = self._mul_adds(images) if math.isfinite(mul_adds) else {}
         prices: Mapping[str, float] = {}
         if math.isfinite(budget):
             if self._prices is None:
-                raise ValueError("budget= needs AnytimeModel(..., measured=read_costs(...))")
+                raise UserError("budget= needs AnytimeModel(..., measured=read_costs(...))")
             prices = self._prices
         state: State = (images,)
         answer = None

@@ -28,6 +28,7 @@ from pydantic import (
 from reid_lab.config import annotations as ann
 from reid_lab.config import nodes
 from reid_lab.config.choices import conf_dir
+from reid_lab.config.renamed import KEYS
 from reid_lab.errors import UserError, first_line
 from reid_lab.output import words
 from reid_lab.output.words import ABSENT, Problem
@@ -80,6 +81,8 @@ class _Check:
 
     def report(self, keys: Iterable[Any], given: object, allowed: str, fix: str) -> None:
         key = ".".join(map(str, keys))
+        if new := KEYS.get(key):
+            fix = f"it is now {new}: rename it in the file that has it"
         self.problems.setdefault(key, Problem(key, given, allowed, fix.replace("{key}", key)))
 
     def walk(self, parent: Any, key: Any, above: KeyPath, deferred: bool) -> None:

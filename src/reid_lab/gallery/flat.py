@@ -159,6 +159,9 @@ def as_queries(
 
 
 def as_array(embeddings: Tensor | np.ndarray) -> np.ndarray:
+    if not isinstance(embeddings, (Tensor, np.ndarray)):
+        how = "give a torch tensor or a NumPy array (N, D)"
+        raise UserError(f"embeddings: {how}, not {type(embeddings).__name__}")
     array = embeddings.numpy(force=True) if isinstance(embeddings, Tensor) else embeddings
     if array.ndim != 2:
         raise UserError(f"embeddings must be (N, D), these are {array.shape}")

@@ -280,8 +280,9 @@ class GalleryRows:
         See conditions.py; an empty filter matches all.
 
         Raises:
-            ConditionError: a malformed filter or an unknown column.
+            UserError: no text, a malformed filter or an unknown column.
         """
+        arguments.check_type("where", where, str, 'a filter as text, such as "site=north"')
         if not where.strip():
             return np.ones(len(self), bool)
         names = (*OWN_COLUMNS, *self.card.columns)

@@ -31,7 +31,7 @@ def path(name: str, given: Any) -> Path:
         UserError: it is none, or empty, which would be this folder.
     """
     if not isinstance(given, (str, PathLike)) or not str(given):
-        raise UserError(f"{name}={given!r}: give a path, as text or a pathlib.Path")
+        raise UserError(f"{_stated(name, given)}: give a path, as text or a pathlib.Path")
     return Path(given)
 
 
@@ -58,7 +58,7 @@ def check_whole(name: str, given: Any, low: int = 1) -> None:
         UserError: it is not.
     """
     if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < low:
-        raise UserError(f"{name}={given!r}: give a whole number from {low}")
+        raise UserError(f"{_stated(name, given)}: give a whole number from {low}")
 
 
 def check_number(name: str, given: Any, low: float, high: float = math.inf) -> None:
@@ -70,7 +70,7 @@ def check_number(name: str, given: Any, low: float, high: float = math.inf) -> N
     known = isinstance(given, Real) and not isinstance(given, bool)
     if not known or not math.isfinite(given) or not low <= given <= high:
         limits = f"from {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise UserError(f"{name}={given!r}: give a number {limits}")
+        raise UserError(f"{_stated(name, given)}: give a number {limits}")
 
 
 def check_type(name: str, given: Any, kind: type, how: str) -> None:
@@ -84,6 +84,16 @@ def check_type(name: str, given: Any, kind: type, how: str) -> None:
     """
     if not isinstance(given, kind):
         raise UserError(f"{name} is {described(given)}: give {how}")
+
+
+def check_limit(name: str, given: Any) -> None:
+    """Check that an argument is a number, or infinite, which is no limit.
+
+    Raises:
+        UserError: it is not.
+    """
+    if isinstance(given, bool) or not isinstance(given, Real) or math.isnan(given):
+        raise UserError(f"{_stated(name, given)}: give a number, or math.inf for no limit")
 
 
 def check_network(name: str, given: Any) -> None:
@@ -112,7 +122,14 @@ def check_choice(name: str, given: Any, allowed: Sequence[str]) -> None:
     """
     if not isinstance(given, str) or given not in allowed:
         words = " or ".join(filter(None, [", ".join(allowed[:-1]), allowed[-1]]))
-        raise UserError(f"{name}={given!r}: choose {words}")
+        raise UserError(f"{_stated(name, given)}: choose {words}")
+
+
+def _stated(name: str, given: Any) -> str:
+    """`name=value`; the class of a value that is long, such as a network or an array."""
+    text = repr(given)
+    long = len(text) > LONGEST and not isinstance(given, str)
+    return f"{name} is {described(given)}" if long else f"{name}={text}"
 
 
 def _several(name: str, given: Any, kinds: tuple[type, ...], what: str) -> list[Any]:
@@ -121,10 +138,12 @@ def _several(name: str, given: Any, kinds: tuple[type, ...], what: str) -> list[
     elif isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
         items = list(given)
     else:
-        raise UserError(f"{name}={given!r}: give {what}, or a list of such")
+        raise UserError(f"{_stated(name, given)}: give {what}, or a list of such")
     for item in items:
         if isinstance(item, bool) or not isinstance(item, kinds):
-            raise UserError(f"{name}: {item!r} is of type {type(item).__name__}, give {what}")
+            kind = f"of type {type(item).__name__}"
+            shown = f"{item!r} is" if len(repr(item)) <= LONGEST else "one is"
+            raise UserError(f"{name}: {shown} {kind}, give {what}")
         if isinstance(item, str) and not item:
             raise UserError(f"{name}: '' is empty, give {what}")
     return items

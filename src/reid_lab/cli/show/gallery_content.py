@@ -36,7 +36,8 @@ def info(gallery: GalleryRows) -> None:
         or "none",
         "metadata": ", ".join(map(escaped, card.columns)) or "none",
         "on disk": memory(sum(path.stat().st_size for path in files)),
-        "pattern": card.pattern or "none: people are unknown",
+        "pattern": card.pattern
+        or ("none: metadata names people" if known else "none: people are unknown"),
     }
     table = Table(box=None, show_header=False)
     for key, text in rows.items():
