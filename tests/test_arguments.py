@@ -39,6 +39,7 @@ from reid_lab.optional import MissingPackageError, load
 from reid_lab.output import arguments
 from reid_lab.profiling.measure import measure_costs
 from reid_lab.profiling.suggest import suggest_exits
+from reid_lab.serve import Target, open_service
 from tests.methods import method
 
 NOWHERE = Path("nowhere")
@@ -349,6 +350,41 @@ IMAGES = torch.zeros(1, 3, 32, 16)
 def test_a_network_that_stops_takes_images_and_numbers(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         AnytimeModel(NETWORK).embed(**{"images": IMAGES, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"port": "80"}, "port='80': give a number from 0 to 65535"),
+        ({"port": 99999}, "port=99999: give a number from 0 to 65535"),
+        ({"port": 80.5}, "port=80.5: give a whole number from 0"),
+        ({"threads": -1}, "threads=-1: give a whole number from 0"),
+        ({"max_wait_ms": math.nan}, "max_wait_ms=nan: give a number from 0"),
+        ({"target": 3}, r"target is 3, of type int: give a budget, such as Target\(ms=20\)"),
+        ({"limits": 3}, "limits is 3, of type int: give limits"),
+    ],
+)
+def test_a_service_is_refused_before_it_reads(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message), open_service(NOWHERE, NOWHERE, **given):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ms": math.nan}, "ms=nan: give a number from 0"),
+        ({"ms": -1}, "ms=-1: give a number from 0"),
+        ({"mean_ms": "3"}, "mean_ms='3': give a number from 0"),
+        ({"mul_adds": -1}, "mul_adds=-1: give a number from 0"),
+        ({"policy": "x"}, "policy='x': choose margin or distance"),
+    ],
+)
+def test_a_budget_of_a_service_is_a_number(given: dict[str, Any], message: str) -> None:
+    with (
+        pytest.raises(UserError, match=message),
+        open_service(NOWHERE, NOWHERE, target=Target(**given)),
+    ):
+        pass
 
 
 PACKAGE = Path(reid_lab.__file__).parent

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import uvicorn
 
@@ -28,7 +29,7 @@ from reid_lab.serve.metrics import Metrics
 from reid_lab.serve.people import People
 from reid_lab.serve.people_file import not_people
 from reid_lab.serve.prices import Costs
-from reid_lab.serve.scheduler import Scheduler, Target
+from reid_lab.serve.scheduler import RoutingPolicy, Scheduler, Target
 from reid_lab.serve.service import Service
 from reid_lab.serve.upgrade import Galleries, Upgrader, finish_interrupted
 
@@ -148,6 +149,14 @@ def open_service(
     if metric is not None:
         arguments.check_choice("metric", metric, ("euclidean", "cosine"))
     arguments.check_whole("batch_size", batch_size)
+    arguments.check_whole("threads", threads, 0)
+    arguments.check_number("max_wait_ms", max_wait_ms, 0)
+    arguments.check_number("port", port, 0, 65535)
+    arguments.check_whole("port", port, 0)
+    if target is not None:
+        _check_target(target)
+    if limits is not None:
+        arguments.check_type("limits", limits, Limits, "limits, such as Limits(images=8)")
     hosts = arguments.texts("allow_hosts", allow_hosts)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed forms are answered
     folders = ServiceFolders(
@@ -184,6 +193,14 @@ def open_service(
             yield _described(service, listening, lambda: _answer(service, listening, key, allowed))
         finally:
             _close(service, listening)
+
+
+def _check_target(target: Target) -> None:
+    arguments.check_type("target", target, Target, "a budget, such as Target(ms=20)")
+    for name in ("ms", "mul_adds", "mean_ms"):
+        if (limit := getattr(target, name)) is not None:
+            arguments.check_number(name, limit, 0)
+    arguments.check_choice("policy", target.policy, get_args(RoutingPolicy))
 
 
 @contextmanager
