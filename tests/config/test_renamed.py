@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +255,13 @@ def test_an_old_key_in_a_sweep_of_the_user_is_refused_with_the_new_name() -> Non
     register_resolvers()
     error = ConfigCompositionException("Could not override 'model.weight'.\nKey 'weight' is not")
     assert "it is now model.triplet_weight" in explain(error, ["-m", "model=pla", "seed=1"])
+
+
+def test_no_page_names_a_removed_choice() -> None:
+    root = Path(__file__).parents[2]
+    for page in (root / "README.md", *root.glob("docs/**/*.md"), *root.glob("experiments/**/*.md")):
+        for group, chosen in re.findall(r"\+(experiment|sweep)=([\w,]+)", page.read_text("utf-8")):
+            assert not {*chosen.split(",")} & {*REMOVED[group]}, f"{page}: {chosen}"
 
 
 @pytest.mark.parametrize("group", REMOVED)
