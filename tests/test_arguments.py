@@ -377,6 +377,7 @@ def test_a_service_is_refused_before_it_reads(given: dict[str, Any], message: st
         ({"mean_ms": "3"}, "mean_ms='3': give a number from 0"),
         ({"mul_adds": -1}, "mul_adds=-1: give a number from 0"),
         ({"policy": "x"}, "policy='x': choose margin or distance"),
+        ({"ms": 20, "mul_adds": 1e8}, "target has ms and mul_adds: give one of them"),
     ],
 )
 def test_a_budget_of_a_service_is_a_number(given: dict[str, Any], message: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from reid_lab.errors import with_options
 from reid_lab.files.folders import replacing_folder
 from reid_lab.files.outputs import check_outside
 from reid_lab.gallery.index import Approximate, build, fits
@@ -136,8 +137,10 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not overwrite:
-        raise GalleryError(
-            f"{folder} exists already: add to it, overwrite it, or choose another name"
+        there = f"{folder} exists already: add to it"
+        raise with_options(
+            GalleryError(f"{there}, overwrite it (overwrite=True), or choose another name"),
+            f"{there}, --overwrite it, or choose another --out",
         )
     if not (folder / CARD).is_file():
         raise GalleryError(

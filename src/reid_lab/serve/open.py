@@ -197,9 +197,11 @@ def open_service(
 
 def _check_target(target: Target) -> None:
     arguments.check_type("target", target, Target, "a budget, such as Target(ms=20)")
-    for name in ("ms", "mul_adds", "mean_ms"):
-        if (limit := getattr(target, name)) is not None:
-            arguments.check_number(name, limit, 0)
+    names = [n for n in ("ms", "mul_adds", "mean_ms") if getattr(target, n) is not None]
+    for name in names:
+        arguments.check_number(name, getattr(target, name), 0)
+    if len(names) > 1:
+        raise UserError(f"target has {' and '.join(names)}: give one of them")
     arguments.check_choice("policy", target.policy, get_args(RoutingPolicy))
 
 
