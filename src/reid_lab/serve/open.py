@@ -110,11 +110,9 @@ def open_service(
 ) -> Iterator[OpenService]:
     """Open all that a service needs, and listen; everything is closed at the end.
 
-    ```
-    with open_service("exported/", "people.sqlite") as service:
-        print(service.url)
-        service.answer()
-    ```
+    >>> with open_service("exported/", "people.sqlite") as service:
+    ...     print(service.url)
+    ...     service.answer()
 
     What happens meanwhile, such as the end of an upgrade, is logged at INFO.
 
