@@ -255,7 +255,7 @@ def test_an_address_in_use(tmp_path: Path) -> None:
 
 def test_what_a_service_logs_is_printed_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("reid_lab.serve.upgrade")
-    with command.told():
+    with command.printed_log():
         log.info("serving model %s", "abc")
         log.error("upgrade failed, still serving the old model: %s", "no disk")
         log.debug("not shown")

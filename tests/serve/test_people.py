@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -105,6 +107,19 @@ def test_a_gallery_of_people_who_were_spelled_otherwise(tmp_path: Path, opened: 
         galleries[name] = writer.gallery
     people.add_gallery(galleries)
     assert people.listed() == [("10", 2, 1)]
+
+
+def test_two_spellings_at_once_are_one_person(tmp_path: Path, opened: Opened) -> None:
+    people, names = opened(tmp_path / "people.sqlite"), ["7", "07", "007", "0007"]
+    start = Barrier(len(names))
+
+    def enroll(pid: str) -> None:
+        start.wait()
+        people.add(pid, [NewImage()], random_rows(1))
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(enroll, names))
+    assert len(people) == len(names) and len(people.rows.pids) == 1
 
 
 def test_ties_are_broken_by_image(tmp_path: Path, opened: Opened) -> None:

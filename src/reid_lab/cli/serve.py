@@ -169,7 +169,7 @@ def work(args: argparse.Namespace) -> int:
     from reid_lab.serve.scheduler import Target
 
     with (
-        told(),
+        printed_log(),
         open_service(
             args.model,
             args.people,
@@ -199,7 +199,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def printed_log() -> Iterator[None]:
     """Print what the service logs, such as the end of an upgrade."""
     log, handler = logging.getLogger("reid_lab.serve"), _Printed(logging.INFO)
     level, propagates = log.level, log.propagate

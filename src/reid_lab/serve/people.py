@@ -146,7 +146,8 @@ class People:
             UserError: embeddings that cannot be compared.
             ReplacedError: a new network is used now; embed them with it.
         """
-        return self._add([self.spelling(pid)] * len(images), images, embeddings)
+        with self._file.lock:  # of two spellings at once, one is the first
+            return self._add([self.spelling(pid)] * len(images), images, embeddings)
 
     def _add(
         self, pids: Sequence[str], images: Sequence[NewImage], embeddings: Mapping[str, np.ndarray]
