@@ -513,6 +513,22 @@ def test_a_tested_checkpoint_has_the_settings_of_its_training(
     assert len(notes) == (len(methods) == 1)
 
 
+@pytest.mark.parametrize(
+    ("selected", "name", "same"),
+    [("", "last", True), ("", "step_200", False), ("best", "best", True), ("best", "last", False)],
+)
+def test_another_checkpoint_of_a_training_is_another_method(
+    tmp_path: Path, selected: str, name: str, same: bool
+) -> None:
+    more = f"callbacks: {{{selected}: {{dirpath: checkpoints}}}}" if selected else ""
+    run = make_run(tmp_path / "a", more=more)
+    make_run(tmp_path / "b", more=f"task: test\nckpt_path: {run}/checkpoints/{name}.ckpt")
+    points, _ = gather([tmp_path])
+    methods = {p.method for p in of(points, "early")}
+    assert len(methods) == (1 if same else 2)
+    assert same or any(f"checkpoint={name}" in method for method in methods)
+
+
 @pytest.mark.parametrize(("task", "kept"), [("fit", True), ("test", False)])
 def test_the_best_checkpoint_is_the_one_to_deploy(tmp_path: Path, task: str, kept: bool) -> None:
     more = f"task: {task}\ncallbacks: {{best: {{dirpath: checkpoints}}}}"

@@ -119,12 +119,21 @@ def test_exits_of_one_run(pair: tuple[Path, Path], capsys: pytest.CaptureFixture
     ):
         assert main(["compare", one, one, "--exits", given]) == status
         assert message in capsys.readouterr().err
+    fix = "is given twice: give two folders, or"
+    with pytest.raises(CompareError, match=f"{fix} exits to compare exits of one"):
+        compare_runs(pair[0], pair[0] / ".." / "a")
+    assert main(["compare", one, one]) == 1
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"{fix} --exits to compare exits of one, such as EXIT:EXIT" in printed
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Brackets are no markup."""
-    one = run(tmp_path / "[red]a[0]", {"[bold]": (1e6, 0.5)}, {"[bold]": "110000"})
-    assert main(["compare", str(one), str(one)]) == 0
+    one, two = (
+        run(tmp_path / name, {"[bold]": (1e6, 0.5)}, {"[bold]": "110000"})
+        for name in ("[red]a[0]", "b")
+    )
+    assert main(["compare", str(one), str(two)]) == 0
     printed = capsys.readouterr().out
     assert f"A: {one}" in printed and "1.0 M: [bold]" in printed
 

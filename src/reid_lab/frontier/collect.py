@@ -192,7 +192,13 @@ def _trained(tested: Path | None) -> Mapping[str, Any]:
 
 def _settings(one: Finished) -> dict[str, str]:
     own = settings(one.config)
-    return test_settings(own, settings(one.trained)) if one.trained else own
+    if not (one.tested and one.trained):
+        return own
+    own = test_settings(own, settings(one.trained))
+    selected = bool(_mapping(_mapping(one.trained, "callbacks"), "best"))
+    if one.tested.stem != ("best" if selected else "last"):  # not what its training tested
+        own["checkpoint"] = one.tested.stem
+    return own
 
 
 def _dataset(run: Run) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_lab.errors import UserError
+from reid_lab.errors import UserError, with_options
 from reid_lab.frontier.collect import ended, find_runs, read_finished
 from reid_lab.frontier.identity import settings
 from reid_lab.output import arguments
@@ -103,11 +103,18 @@ def compare_runs(
             cost.
 
     Raises:
-        CompareError: unknown exit, a folder without runs, or runs tested on different queries or
-            protocols or without `query_scores.csv`.
+        CompareError: unknown exit, one folder twice without `exits`, a folder without runs, or
+            runs tested on different queries or protocols or without `query_scores.csv`.
         StoredFileError: a file is malformed.
     """
-    one, two = read_seeds(arguments.path("a", a)), read_seeds(arguments.path("b", b))
+    first, second = arguments.path("a", a), arguments.path("b", b)
+    if exits is None and first.resolve() == second.resolve():
+        fix = "give two folders, or {{}} to compare exits of one, such as {{}}"
+        raise with_options(
+            CompareError(f"{first} is given twice: {fix.format('exits', '[(EXIT, EXIT)]')}"),
+            f"{first} is given twice: {fix.format('--exits', 'EXIT:EXIT')}",
+        )
+    one, two = read_seeds(first), read_seeds(second)
     check_same(one.folder, one.queries, one.protocol, two.folder, two.queries, two.protocol)
     pairs = _pairs(one, two) if exits is None else _given(one, two, exits)
     rows = [_row(one, two, *pair) for pair in pairs]

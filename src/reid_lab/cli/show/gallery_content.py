@@ -22,9 +22,12 @@ def info(gallery: GalleryRows) -> None:
     files = [path for path in gallery.folder.iterdir() if path.is_file()]
     known, seen = len(np.unique(people[people > 0])), len(np.unique(cameras[cameras != UNKNOWN]))
     unknown = int((people == UNKNOWN).sum())
+    others = len(people) - int((people > 0).sum()) - unknown
+    rest = f", {others:,} of distractors or junk" if others else ""
     rows = {
         "images": f"{len(gallery):,}",
-        "people": f"{known:,} known in {seen:,} cameras, {unknown:,} images of unknown people",
+        "people": f"{known:,} known in {seen:,} cameras, {unknown:,} images of unknown people"
+        + rest,
         "embeddings": f"{card.dim} x {card.dtype}, {card.metric}",
         "exit": card.exit + ", for queries of every exit" * card.shared,
         "model": f"{card.fingerprint[:12]}, images of {card.image[0]}x{card.image[1]}",
