@@ -142,18 +142,24 @@ class OnGpu(torch.Tensor):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_gpu_counts_as_a_cpu_does(seed: int) -> None:
+@pytest.mark.parametrize("compared", [0, 1, 2])
+def test_a_gpu_counts_as_a_cpu_does(
+    seed: int, compared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU sorts rows with more matches than are compared."""
+    monkeypatch.setattr(ranking, "COMPARED", compared)
     rng = torch.Generator().manual_seed(seed)
     distances = torch.randint(0, 6, (40, 9), generator=rng).float()  # many are the same
-    distances[:, 3] = torch.inf
-    far = distances[:, [0, 3, 5]]
+    distances[::2, 3] = torch.inf
+    far = distances[:, [0, 3, 5]].sort(1).values
     with ThreadPoolExecutor(1) as pool:
         nearer, tied = _count(distances.as_subclass(OnGpu), far, pool)
         expected = _count(distances, far, pool)
-    assert torch.equal(expected[0], (distances[:, None] < far[..., None]).sum(2))
+    real = far.isfinite()  # the others are padding
+    for counted in (nearer, expected[0]):
+        assert torch.equal(counted[real], (distances[:, None] < far[..., None]).sum(2)[real])
     several = (distances[:, None] == far[..., None]).sum(2) > 1
-    assert torch.equal(expected[1], several & far.isfinite())
-    assert torch.equal(nearer, expected[0]) and torch.equal(tied, expected[1])
+    assert torch.equal(expected[1], several & real) and torch.equal(tied, expected[1])
 
 
 @pytest.mark.parametrize("metric", ["manhattan", "", None])
@@ -209,10 +215,10 @@ def test_matches_are_looked_up_within_the_memory(
     rank_blocks(blocks, q, g, "nothing", spare)
     free = spare - ranking.IMAGE * len(g)
     images = int(g.pids.bincount().max())
-    sorting = 4 * ranking.SORTED_ROWS * len(g)  # of a thread
-    assert ranking.SLOT * max(looked_up) + sorting <= free
+    counting = ranking.COUNTING * len(g)  # of a thread
+    assert ranking.SLOT * max(looked_up) + counting <= free
     # as many at a time as fit beside it
-    fewest = (free / 2 - sorting) / ranking.SLOT - images if times > 1 else 0
+    fewest = (free / 2 - counting) / ranking.SLOT - images if times > 1 else 0
     assert len(looked_up) == 1 or max(looked_up) >= max(fewest, 1)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reid_lab.retrieval.checks import check_bytes
 
 GIGABYTE = 10**9
-TILE_BYTES = 1 << 26
+TILE_BYTES = 1 << 27
 TILES = (512, 256, 128, 64)
 
 

@@ -1,8 +1,9 @@
 """The ranks of the matches of each query, counted block by block in bounded memory.
 
 The rank of a match is the number of gallery images that are nearer, ties broken by gallery
-index. Rows of plain distances are sorted (a CPU sorts many numbers at a time, unlike an argsort)
-and the matches looked up in them; only the few ties are compared one by one.
+index. A CPU compares a row of distances with those of the query's matches, which is faster than a
+sort; with many matches, and on a GPU, the row is sorted and the matches are looked up in it. Only
+the few ties are compared by index.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from reid_lab.retrieval.metrics import Ranking
 from reid_lab.retrieval.processes import ALONE, Processes
 from reid_lab.retrieval.space import Metric, Space
 
-SORTED_ROWS = 32  # sorted at a time: they stay in a CPU's cache
+ROWS = 32  # rows that a thread ranks at a time
+COMPARED = 64  # matches of a query; with more, sorting the row is faster
+COUNTING = COMPARED + 5  # bytes of a thread for each gallery image: masks and a copy of the row
 TIED_ROWS = 4  # compared at a time
 IMAGE = 64  # bytes for each gallery image: sorted ids, masks, norms
 SLOT = 200  # bytes for each match that is looked up
@@ -130,8 +133,8 @@ def check_images(query: Ids, gallery: Ids) -> None:
 
 def rank_work(query: Ids, gallery: Ids, cuda: bool = False) -> int:
     """The least bytes that `rank_blocks` takes beside the blocks."""
-    sorting = CUDA_SORT if cuda else 4 * SORTED_ROWS
-    return (IMAGE + sorting) * len(gallery) + SLOT * most_images(query, gallery)
+    counting = CUDA_SORT if cuda else COUNTING
+    return (IMAGE + counting) * len(gallery) + SLOT * most_images(query, gallery)
 
 
 class Reranker(ABC):
@@ -200,14 +203,14 @@ def rank_blocks(
     """
     known = MatchLookup(gallery_ids, hidden)
     threads = torch.get_num_threads()
-    sorting = 4 * SORTED_ROWS * len(gallery_ids)  # bytes of a thread
+    counting = COUNTING * len(gallery_ids)  # bytes of a thread
     spare -= IMAGE * len(gallery_ids)
-    workers = max(1, min(threads, int(spare / 2 / sorting)))
+    workers = max(1, min(threads, int(spare / 2 / counting)))
     found = Ranking.skipped(len(query_ids))  # small parts that stay would scatter the memory
     with ThreadPoolExecutor(workers) as pool:
         for rows, distances in blocks:
             taken = CUDA_SORT * len(gallery_ids) if distances.is_cuda else 0
-            left = spare if distances.is_cuda else spare - workers * sorting
+            left = spare if distances.is_cuda else spare - workers * counting
             step = max(1, int(left / (taken + SLOT * most_images(query_ids, gallery_ids))))
             for some, part in _in_steps(rows, distances, step):
                 known.hide_cameras(part, query_ids.camids[some])
@@ -337,14 +340,14 @@ def ranks_of(distances: Tensor, far: Tensor, index: Tensor, pool: ThreadPoolExec
 
 
 def _count(distances: Tensor, far: Tensor, pool: ThreadPoolExecutor) -> tuple[Tensor, Tensor]:
-    """(q, M) number of distances in a row below `far`; and whether several equal it."""
+    """(q, M) number of distances in a row below `far`, ascending; and whether several equal it."""
     if distances.is_cuda:
         ascending = distances.sort(1).values
         nearer = torch.searchsorted(ascending, far)
         after = (nearer + 1).clamp(max=ascending.shape[1] - 1)
         tied = (ascending.gather(1, after) == far) & torch.isfinite(far) & (after > nearer)
         return nearer, tied
-    parts = zip(*(x.tensor_split(len(x) // SORTED_ROWS + 1) for x in (distances, far)), strict=True)
+    parts = zip(*(x.tensor_split(len(x) // ROWS + 1) for x in (distances, far)), strict=True)
     counted = list(pool.map(lambda part: _count_rows(*(x.numpy() for x in part)), parts))
     nearer_rows, tied_rows = zip(*counted, strict=True)
     return torch.from_numpy(np.concatenate(nearer_rows)), torch.from_numpy(
@@ -353,9 +356,24 @@ def _count(distances: Tensor, far: Tensor, pool: ThreadPoolExecutor) -> tuple[Te
 
 
 def _count_rows(distances: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`_count` of a few rows as arrays, on a CPU."""
-    ascending = np.sort(distances, axis=1)
-    nearer = np.stack([row.searchsorted(x) for row, x in zip(ascending, far, strict=True)])
-    after = np.minimum(nearer + 1, ascending.shape[1] - 1)
-    tied = (np.take_along_axis(ascending, after, 1) == far) & np.isfinite(far) & (after > nearer)
+    """`_count` of a few rows as arrays, on a CPU; zero where `far` is padding."""
+    nearer, tied = np.zeros(far.shape, np.int64), np.zeros(far.shape, bool)
+    for i, real in enumerate(np.isfinite(far)):
+        if real.any():
+            nearer[i, real], tied[i, real] = _count_row(distances[i], far[i, real])
     return nearer, tied
+
+
+def _count_row(row: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_count` of a row (G,) for `far` (M,), M > 0."""
+    row = row[row <= far[-1]]  # the others are behind all matches
+    if len(far) > COMPARED:
+        ascending = np.sort(row)
+        nearer, upto = (ascending.searchsorted(far, side) for side in ("left", "right"))
+        return nearer, upto - nearer > 1
+    mask = row < far[:, None]
+    nearer = np.array([np.count_nonzero(each) for each in mask])
+    np.equal(row, far[:, None], out=mask)
+    if np.count_nonzero(mask) == len(far):  # each equals itself alone
+        return nearer, np.zeros(len(far), bool)
+    return nearer, np.array([np.count_nonzero(each) > 1 for each in mask])
