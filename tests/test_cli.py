@@ -197,6 +197,7 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("a.b=1 seed=x lr=1 task=fti", "a.b: unknown key", 1),
         ("name=study/mine seed=x", "the default is seed=0", 1),
         ("hydra.run.dir=mine seed=x", "the default is seed=0", 1),
+        ("run_dir=mine seed=x", "the default is seed=0", 1),
         ("name=../../x", "a folder below runs/", 1),
         ("name=/tmp/x", "a folder below runs/", 1),
         ("hydra.run.dir=/dev/null/x", "the run's folder cannot be made", 1),

@@ -27,7 +27,7 @@ from reid_lab.config.choices import conf_dir
 from reid_lab.config.from_checkpoint import use_trained_crop, use_trained_size
 from reid_lab.config.paths import last_checkpoint
 from reid_lab.config.renamed import SWEEPS
-from reid_lab.config.settings import Settings, check
+from reid_lab.config.settings import Settings, check, check_unused
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import decode, resize
 from reid_lab.errors import UserError
@@ -458,10 +458,20 @@ def content(folder: Path) -> dict[Path, bytes | None]:
     return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
+def test_a_training_replaces_no_other_one(composed: Compose, tmp_path: Path) -> None:
+    kept = last_checkpoint(Path(composed(*TINY).run_dir))
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    fix = f"give another folder, or ckpt_path={kept} to resume it"
+    with pytest.raises(ConfigError, match=fix):
+        check(composed(*TINY))
+    assert fix in check_unused(composed(*TINY, f"ckpt_path={tmp_path}/other.ckpt"))[0].fix
+    for allowed in (f"ckpt_path={kept}", "ckpt_path=last", "task=test"):
+        assert not check_unused(composed(*TINY, allowed))
+
+
 @pytest.mark.parametrize("wrong", ["callbacks", "optimizer_states"])
-def test_a_resume_that_is_refused_changes_no_file(
-    composed: Compose, tmp_path: Path, wrong: str
-) -> None:
+def test_a_resume_that_is_refused_changes_no_file(composed: Compose, wrong: str) -> None:
     """Lightning takes the state of the callbacks and the optimisers last."""
     few = (*SIX_STEPS, *(f"callbacks.{name}=null" for name in (*UNNEEDED, "exit_thresholds")))
     cfg = composed(*few, "trainer.max_steps=2")
@@ -472,10 +482,11 @@ def test_a_resume_that_is_refused_changes_no_file(
         state["callbacks"] = dict.fromkeys(state["callbacks"], 3)
     else:
         state["optimizer_states"][0]["state"] = {0: 3}
-    torch.save(state, tmp_path / "bad.ckpt")
+    bad = last_checkpoint(folder).with_name("bad.ckpt")
+    torch.save(state, bad)
     before = content(folder)
     with pytest.raises(UserError, match="bad.ckpt: the training cannot be resumed"):
-        run(composed(*few, f"ckpt_path={tmp_path / 'bad.ckpt'}", "model.lr=0.5"))
+        run(composed(*few, f"ckpt_path={bad}", "model.lr=0.5"))
     assert content(folder) == before
     resumed = composed(*few, f"ckpt_path={last_checkpoint(folder)}")
     run(resumed)

@@ -64,10 +64,14 @@ def resumable(name: str) -> list[Path]:
 def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
     """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings.
 
+    It is Hydra's folder and the run's; a `run_dir` that was given is both.
+
     Raises:
         UserError: the name is not a valid folder below runs/.
     """
     name = checked_name(name)
+    if not OmegaConf.is_interpolation(_root_, "run_dir") and _root_.get("run_dir"):
+        return str(_root_.run_dir)
     if ckpt_path == LAST:
         for run in resumable(name):
             if not different_settings(_root_, run):

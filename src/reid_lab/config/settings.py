@@ -123,7 +123,7 @@ def check(cfg: DictConfig) -> Inputs:
         )
     if valid("ckpt_path", "run_dir", "name"):
         found, state = check_checkpoint(cfg)
-        problems += found
+        problems += found or check_unused(cfg)
     notes: list[str] = []
     if state and cfg.get("task") == "test":
         try:
@@ -284,6 +284,17 @@ def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | N
         allowed = "a checkpoint of this suite"
         return [Problem("ckpt_path", cfg.ckpt_path, allowed, str(error))], None
     return [], state
+
+
+def check_unused(cfg: DictConfig) -> list[Problem]:
+    """Check that a training does not replace the checkpoints of another one."""
+    kept, resumed = last_checkpoint(Path(cfg.run_dir)), find_checkpoint(cfg)
+    if cfg.task != "fit" or not kept.is_file():
+        return []
+    if resumed and resumed.resolve().parent == kept.resolve().parent:
+        return []
+    fix = f"give another folder, or ckpt_path={kept} to resume it; or remove it"
+    return [Problem("run_dir", cfg.run_dir, "a folder without the checkpoints of a training", fix)]
 
 
 def check_exists(cfg: DictConfig, path: Path) -> Problem | None:
