@@ -129,7 +129,10 @@ def test_the_memory_bound_changes_no_bit(
     query, gallery, q, g = crowd(1, queries=700, images=900, dim=33)
     if ties:
         query, gallery = query.round(), gallery.round()
+    product = rank(query, gallery, q, g, metric)
+    monkeypatch.setattr("reid_lab.retrieval.space.COLUMNS", 256)
     whole = rank(query, gallery, q, g, metric)
+    torch.testing.assert_close(whole.ap, product.ap)
     least = 128 * len(g) * 4 + rank_work(q, g)
     for bound in (least, 1.6 * least, 3 * least):
         assert same(rank(query, gallery, q, g, metric, memory=bound), whole)

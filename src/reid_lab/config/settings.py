@@ -293,7 +293,7 @@ def check_unused(cfg: DictConfig) -> list[Problem]:
         return []
     if resumed and resumed.resolve().parent == kept.resolve().parent:
         return []
-    fix = f"give another folder, or ckpt_path={kept} to resume it; or remove it"
+    fix = f"give another folder, or ckpt_path={kept} to resume it, or remove it first"
     return [Problem("run_dir", cfg.run_dir, "a folder without the checkpoints of a training", fix)]
 
 

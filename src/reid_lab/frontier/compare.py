@@ -109,7 +109,7 @@ def compare_runs(
     """
     first, second = arguments.path("a", a), arguments.path("b", b)
     if exits is None and first.resolve() == second.resolve():
-        fix = "give two folders, or {{}} to compare exits of one, such as {{}}"
+        fix = "give two folders, or {} to compare exits of one, such as {}"
         raise with_options(
             CompareError(f"{first} is given twice: {fix.format('exits', '[(EXIT, EXIT)]')}"),
             f"{first} is given twice: {fix.format('--exits', 'EXIT:EXIT')}",
