@@ -31,6 +31,7 @@ from reid_lab.config.settings import Settings, check, check_unused
 from reid_lab.dataset import ReidDataModule
 from reid_lab.dataset.images import decode, resize
 from reid_lab.errors import UserError
+from reid_lab.files.atomic import write_text
 from reid_lab.gallery.embedder import embed
 from reid_lab.model import ReidModule
 from reid_lab.results import OF_A_TEST
@@ -458,16 +459,18 @@ def content(folder: Path) -> dict[Path, bytes | None]:
     return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
-def test_a_training_replaces_no_other_one(composed: Compose, tmp_path: Path) -> None:
-    kept = last_checkpoint(Path(composed(*TINY).run_dir))
-    kept.parent.mkdir(parents=True)
-    kept.touch()
-    fix = f"give another folder, or ckpt_path={kept} to resume it"
-    with pytest.raises(ConfigError, match=fix):
-        check(composed(*TINY))
-    assert fix in check_unused(composed(*TINY, f"ckpt_path={tmp_path}/other.ckpt"))[0].fix
-    for allowed in (f"ckpt_path={kept}", "ckpt_path=last", "task=test"):
-        assert not check_unused(composed(*TINY, allowed))
+def test_a_training_replaces_none_of_other_settings(composed: Compose) -> None:
+    folder = Path(composed(*TINY).run_dir)
+    kept = last_checkpoint(folder)
+    write_text(kept, "weights")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(composed(*TINY), resolve=True))
+    with pytest.raises(ConfigError, match=f"(?s)this one has seed=0 .here 1.*remove {kept} first"):
+        check(composed(*TINY, "seed=1"))
+    (problem,) = check_unused(composed(*TINY, "seed=1", "ckpt_path=other.ckpt"))
+    assert problem.key == "run_dir"
+    for resumed in (f"ckpt_path={kept}", "ckpt_path=last", "task=test"):
+        assert not check_unused(composed(*TINY, resumed, "seed=1"))
+    assert not check_unused(composed(*TINY))  # again from the start
 
 
 @pytest.mark.parametrize("wrong", ["callbacks", "optimizer_states"])

@@ -64,19 +64,22 @@ def resumable(name: str) -> list[Path]:
 def run_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
     """`runs/<name>/<now>`; with `ckpt_path=last` the newest run of that name and these settings.
 
-    It is Hydra's folder and the run's; a `run_dir` that was given is both.
-
     Raises:
         UserError: the name is not a valid folder below runs/.
     """
     name = checked_name(name)
-    if not OmegaConf.is_interpolation(_root_, "run_dir") and _root_.get("run_dir"):
-        return str(_root_.run_dir)
     if ckpt_path == LAST:
         for run in resumable(name):
             if not different_settings(_root_, run):
                 return str(run)
     return claimed(f"runs/{name}")
+
+
+def hydra_dir(name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
+    """Hydra's folder: a `run_dir` that was given, else that of `run_dir`."""
+    if _root_.get("run_dir") and not OmegaConf.is_interpolation(_root_, "run_dir"):
+        return str(_root_.run_dir)
+    return run_dir(name, ckpt_path, _root_=_root_)
 
 
 def claimed(parent: str) -> str:
@@ -133,7 +136,7 @@ def run_name(*, _root_: DictConfig) -> str:
 
 def register_resolvers() -> None:
     """Register the resolvers of conf/; call it before a config is composed."""
-    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)  # Hydra calls it once
+    OmegaConf.register_new_resolver("run_dir", hydra_dir, replace=True)  # Hydra calls it once
     OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("recipe_id", recipe_id, replace=True)

@@ -287,14 +287,18 @@ def check_checkpoint(cfg: DictConfig) -> tuple[list[Problem], dict[str, Any] | N
 
 
 def check_unused(cfg: DictConfig) -> list[Problem]:
-    """Check that a training does not replace the checkpoints of another one."""
-    kept, resumed = last_checkpoint(Path(cfg.run_dir)), find_checkpoint(cfg)
+    """Check that a training does not replace the checkpoints of one with other settings."""
+    folder, resumed = Path(cfg.run_dir), find_checkpoint(cfg)
+    kept = last_checkpoint(folder)
     if cfg.task != "fit" or not kept.is_file():
         return []
     if resumed and resumed.resolve().parent == kept.resolve().parent:
         return []
-    fix = f"give another folder, or ckpt_path={kept} to resume it, or remove it first"
-    return [Problem("run_dir", cfg.run_dir, "a folder without the checkpoints of a training", fix)]
+    if not (settings := different_settings(cfg, folder)):
+        return []
+    allowed = f"a folder without the training of other settings; this one has {settings}"
+    fix = f"give another folder, or remove {kept} first"
+    return [Problem("run_dir", cfg.run_dir, allowed, fix)]
 
 
 def check_exists(cfg: DictConfig, path: Path) -> Problem | None:
