@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reid_lab.cli.show.gallery_content import info
 from reid_lab.gallery_format.card import CARD, PEOPLE, Card, GalleryError
 from reid_lab.gallery_format.rows import UNKNOWN, GalleryRows, unknown_apart
 from reid_lab.gallery_format.writer import RowWriter, put
@@ -111,3 +112,13 @@ def test_a_gallery_of_before_has_numbers(writer: RowWriter[GalleryRows]) -> None
     assert GalleryRows.open_rows(writer.folder).names_of("pid") == ["1"]
     add(RowWriter(GalleryRows.open_rows(writer.folder)), b="0001")
     assert GalleryRows.open_rows(writer.folder).names_of("pid") == ["1", "1"]
+
+
+def test_info_counts_each_image_once(
+    writer: RowWriter[GalleryRows], capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(writer, a="1", b="1", c="ann", d="0", e="-1", f="")
+    info(GalleryRows.open_rows(writer.folder))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 known in " in printed
+    assert "1 images of unknown people, 2 of distractors or junk" in printed
