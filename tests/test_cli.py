@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_lab.__main__ import main
+from reid_lab.__main__ import main, shared_folder
 from tests.conftest import SMALL, TINY
 from tests.launcher import Launched, Launcher, Running, Starter
 from tests.ranks import end_well, start_ranks
@@ -172,6 +172,8 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         ("--model.lr=1", "model.lr=1\n       (in a W&B sweep's command: ${args_no_hyphens}", 2),
         ("--hlep", "did you mean --help?", 2),
         ("=3", "key=3", 2),
+        ("-m +experiment=demo seed=0,1 run_dir=mine", "fix: hydra.sweep.dir=mine", 2),
+        ("hydra.mode=MULTIRUN run_dir=mine seed=0,1", "fix: hydra.sweep.dir=mine", 2),
         ("weights inspect a.pth", "fix: reid-lab weights inspect a.pth", 2),
         ("run +experiment=demo", "fix: reid-lab run +experiment=demo", 2),
         ("model.lr 1", "model.lr=1", 1),
@@ -224,6 +226,11 @@ def test_what_people_type_is_answered_with_what_to_type(
     assert says in told and "Traceback" not in told
     assert not list(tmp_path.parent.glob("x"))
     assert not list(tmp_path.iterdir()), "a refused run leaves no folder"
+
+
+@pytest.mark.parametrize("words", ["-m run_dir=a,b", "-m run_dir=${seed}", "run_dir=a"])
+def test_a_run_may_have_a_folder_of_its_own(words: str) -> None:
+    assert not shared_folder(words.split())
 
 
 @pytest.mark.parametrize("option", ["-m", "--multirun"])

@@ -37,6 +37,7 @@ from reid_lab.interrupt import (
 register_resolvers()
 FULL = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
+SWEEPS = ("+sweep=", "hydra.mode=MULTIRUN")  # some of conf/sweep need no -m
 USAGE = """\
 example: reid-lab run +experiment=demo model.lr=1e-4
 reid-lab run --cfg job shows the keys"""  # the form of the other commands
@@ -96,7 +97,7 @@ def _main() -> int:
     if {*HELP} & {*words}:
         print(help_text(words), end="")
         return 0
-    if wrong := command_of_reid_lab(words) or wrong_options(words):
+    if wrong := command_of_reid_lab(words) or wrong_options(words) or shared_folder(words):
         print(f"error: {wrong}\n{USAGE}", file=sys.stderr)
         return 2
     words.sort(key=lambda word: word not in MULTIRUN)  # Hydra takes it before or after all keys
@@ -173,6 +174,16 @@ def wrong_options(words: Sequence[str]) -> str:
         close = get_close_matches(name, known, 1)
         fix = f"did you mean {close[0]}?" if close else f"write {name.lstrip('-')}=..., see --help"
         return f"{word}: unknown option\n  fix: {fix}"
+    return ""
+
+
+def shared_folder(words: Sequence[str]) -> str:
+    """The error of a sweep whose jobs would all write to one `run_dir`; else empty."""
+    swept = any(word in MULTIRUN or word.startswith(SWEEPS) for word in words)
+    for word in words if swept else ():
+        key, _, value = word.partition("=")
+        if key == "run_dir" and not set(",($") & set(value):  # one value for all jobs
+            return f"{word}: the jobs of a sweep cannot share it\n  fix: hydra.sweep.dir={value}"
     return ""
 
 
